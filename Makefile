@@ -1,0 +1,103 @@
+# `make` lists what there is. Two commands matter: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+BUNDLE := build/nano-w4a4
+PHOTO := build/astronaut.png
+DEGRADED := build/astronaut-degraded.png
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv debian run test lint train-nano clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(INSTALLED) ## .venv with everything in it; PYTHON=python3.12 picks the interpreter
+
+# torch goes first and exactly, so that nothing later can settle on another one.
+$(INSTALLED): pyproject.toml constraints.txt
+	@eval "$$DEBIAN"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install torch==2.13.0 -c constraints.txt
+	$(PIP) install -e '.[dev]' -c constraints.txt
+	@touch $@
+
+debian: ## install the Debian packages that are missing: python3-venv, libgl1, libglib2.0-0
+	@eval "$$DEBIAN"
+
+run: $(INSTALLED) $(DEGRADED) ## build the embedded model's W4A4 bundle and restore a photograph
+	$(BIN)/quantface-export build --recipe w4a4 --out $(BUNDLE)
+	$(BIN)/quantface-export restore $(PHOTO) $(DEGRADED) --bundle $(BUNDLE) --out build/restored
+	@$(BIN)/python -c "$$COMPARE"
+	@echo "before and after:  build/before-after.png"
+	@echo "report:            $(BUNDLE)/report.html"
+	@echo "restored pictures: build/restored/"
+
+# Writes $(PHOTO) too.
+$(DEGRADED): $(INSTALLED)
+	@mkdir -p build
+	@$(BIN)/python -c "$$PHOTOGRAPH"
+
+test: $(INSTALLED) ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+train-nano: $(INSTALLED) ## train the embedded model again, on a GPU if there is one
+	$(BIN)/python -m quantface_export.nano.train
+
+clean: ## remove what the commands made; .venv stays
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
+	find onnx_ops calibration quantface_export mobile_demo tests -name __pycache__ -prune -exec rm -rf {} +
+
+# OpenCV's wheel links libGL.so.1 (libgl1) and libgthread-2.0.so.0 (libglib2.0-0); all that it
+# and the other wheels need besides comes with these two or with any Debian.
+define DEBIAN
+missing=
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"
+ldconfig=$$(command -v ldconfig || echo /sbin/ldconfig)
+if [ -x "$$ldconfig" ]; then
+    "$$ldconfig" -p | grep -q 'libGL\.so\.1 ' || missing="$$missing libgl1"
+    "$$ldconfig" -p | grep -q 'libgthread-2\.0\.so\.0 ' || missing="$$missing libglib2.0-0"
+fi
+sudo=
+[ "$$(id -u)" -eq 0 ] || sudo=$$(command -v sudo)
+if [ -z "$$missing" ]; then
+    echo "system packages: nothing is missing"
+elif ! command -v apt-get >/dev/null; then
+    echo "not found:$$missing (names of Debian packages); install what your system calls them"
+elif [ "$$(id -u)" -ne 0 ] && [ -z "$$sudo" ]; then
+    echo "missing packages, and neither root nor sudo; as root: apt-get install$$missing" >&2
+    exit 1
+else
+    echo "installing with apt-get:$$missing"
+    $$sudo apt-get update -q && $$sudo apt-get install -qy --no-install-recommends $$missing
+fi
+endef
+export DEBIAN
+
+define PHOTOGRAPH
+import cv2, skimage.data
+photo = skimage.data.astronaut()[..., ::-1]
+cv2.imwrite("$(PHOTO)", photo)
+small = cv2.resize(cv2.GaussianBlur(photo, (0, 0), 1.5), None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
+small = cv2.imdecode(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_COLOR)
+cv2.imwrite("$(DEGRADED)", cv2.resize(small, photo.shape[1::-1], interpolation=cv2.INTER_CUBIC))
+endef
+export PHOTOGRAPH
+
+define COMPARE
+from pathlib import Path
+from quantface_export.photo.comparison import comparison
+from quantface_export.photo.image import read_image
+from quantface_export.photo.write import write_image
+before, after = (read_image(Path(folder, "astronaut-degraded.png")) for folder in ("build", "build/restored"))
+write_image(Path("build/before-after.png"), comparison(before, after))
+endef
+export COMPARE
