@@ -1,0 +1,126 @@
+"""Uniform quantizers (paper eq. 4): grids, scales and how ranges are observed.
+
+A b-bit value lives on its b-bit grid inside an 8-bit container, because 8 bits are what
+integer kernels carry. Rounding is half to even everywhere, as in ONNX.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SAFE_WEIGHT = 64
+"""Largest weight code of an 8-bit layer.
+
+Integer kernels on x86 without VNNI add pairs of u8 x s8 products in saturating int16.
+``2 * 255 * 64 = 32640`` fits, 65 would not: so no sum saturates, and every CPU gives the
+same integers.
+"""
+
+SHRINK = torch.linspace(0.3, 1.0, 22)
+"""Candidate shares of the full range in a search for the least squared error."""
+
+PERCENTILE = 0.999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationGrid:
+    """Asymmetric static grid of one tensor: ``x ~ scale * (code - zero_point)``.
+
+    Attributes:
+        scale: Step, > 0, representable in float32.
+        zero_point: Code of 0.0, in ``[0, 2^bits - 1]``.
+        bits: Width of the grid, 2..8; codes run from 0 to ``2^bits - 1``.
+    """
+
+    scale: float
+    zero_point: int
+    bits: int
+
+    @property
+    def top(self) -> int:
+        """Largest code."""
+        return (1 << self.bits) - 1
+
+    def codes(self, x: Tensor) -> Tensor:
+        """``clamp(round(x / scale) + zero_point, 0, top)``, in the dtype of ``x``.
+
+        The division happens in the dtype of ``x``, as QuantizeLinear does.
+        """
+        scale = torch.tensor(self.scale, dtype=torch.float32).to(x.dtype)
+        return torch.clamp(torch.round(x / scale) + self.zero_point, 0, self.top)
+
+
+def grid_from_range(low: float, high: float, bits: int) -> ActivationGrid:
+    """The grid of ``bits`` that spans [low, high] widened to contain zero."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    top = (1 << bits) - 1
+    step = max((high - low) / top, 1e-8)
+    scale = float(torch.tensor(step, dtype=torch.float32))
+    zero_point = int(min(max(round(-low / scale), 0), top))
+    return ActivationGrid(scale=scale, zero_point=zero_point, bits=bits)
+
+
+def observe_grid(x: Tensor, bits: int, observer: str) -> ActivationGrid:
+    """Choose the grid of a tensor from samples of it.
+
+    Args:
+        x: Samples, any shape, float32.
+        bits: Width of the grid.
+        observer: ``minmax`` takes the full range, ``percentile`` cuts 0.1 % on each side,
+            ``mse`` shrinks the full range to the least squared error.
+
+    Raises:
+        ValueError: ``observer`` is none of the three, or ``x`` is not finite.
+    """
+    low, high = (float(v) for v in torch.aminmax(x))
+    if not (abs(low) < float("inf") and abs(high) < float("inf")):
+        raise ValueError(f"activations must be finite, got a range of [{low}, {high}]")
+    if observer == "minmax":
+        return grid_from_range(low, high, bits)
+    if observer == "percentile":
+        ordered = x.flatten().sort().values
+        cut = int((1 - PERCENTILE) * (len(ordered) - 1))
+        return grid_from_range(float(ordered[cut]), float(ordered[-1 - cut]), bits)
+    if observer == "mse":
+        grids = [grid_from_range(low * f, high * f, bits) for f in SHRINK.tolist()]
+        return min(grids, key=lambda g: _squared_error(x, g))
+    raise ValueError(f"observer must be minmax, percentile or mse, got {observer!r}")
+
+
+def _squared_error(x: Tensor, grid: ActivationGrid) -> float:
+    error = grid.scale * (grid.codes(x) - grid.zero_point) - x
+    return float((error * error).mean())
+
+
+def weight_limits(bits: int) -> tuple[int, int]:
+    """Smallest and largest weight code: the signed range, at 8 bits cut to +-64."""
+    if bits == 8:
+        return -SAFE_WEIGHT, SAFE_WEIGHT
+    return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+
+
+def quantize_weight(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Symmetric grid per output channel, each scale searched for the least squared error.
+
+    Args:
+        w: (F, ...) float32.
+        bits: Width of the grid, 2..8.
+
+    Returns:
+        Codes, int8, the shape of ``w``; and scales (F,) float32: ``w ~ scale[f] * code[f]``.
+    """
+    low, high = weight_limits(bits)
+    flat = w.flatten(1)
+    full = (flat.abs().amax(1, keepdim=True) / high).clamp_min(1e-8)
+    best, scale = torch.full_like(full, torch.inf), full
+    for share in SHRINK.tolist():
+        candidate = full * share
+        error = (flat / candidate).round().clamp(low, high) * candidate - flat
+        loss = (error * error).sum(1, keepdim=True)
+        scale = torch.where(loss < best, candidate, scale)
+        best = torch.minimum(loss, best)
+    codes = (flat / scale).round().clamp(low, high)
+    return codes.reshape(w.shape).to(torch.int8), scale.flatten()

@@ -1,0 +1,178 @@
+"""Replace each marker by the subgraph that ONNX Runtime fuses to integer kernels.
+
+convolution   [Hadamard] -> [Clip] -> Q -> DQ -> Conv(DQ(w)) -> Q -> DQ  [+ Conv -> Conv]
+linear        [Hadamard] -> [Clip] -> Q -> DQ -> MatMul(DQ(w)) -> + bias [+ MatMul -> MatMul]
+
+The first becomes QLinearConv, the second MatMulIntegerToFloat. 4-bit weights are INT4
+initializers behind a Cast to INT8, which the runtime folds at load. Layers of one site
+share its transform and its codes, never a DequantizeLinear: a shared one would not fuse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from calibration.layers import QuantLayer
+from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
+from onnx_ops.hadamard import factor
+from quantface_export.lower.marker import MARKER_DOMAIN
+
+
+@dataclass(slots=True)
+class _Balanced:
+    """What the layers of one site share in the graph."""
+
+    x: ir.Value
+    codes: ir.Value
+    scale: ir.Value
+    zero_point: ir.Value
+
+
+class _Expansion:
+    """Builds nodes in order and owns the new initializers."""
+
+    def __init__(self) -> None:
+        self.nodes: list[ir.Node] = []
+        self.initializers: dict[str, ir.Value] = {}
+        self.sites: dict[tuple[str, str], _Balanced] = {}
+
+    def constant(self, name: str, array: NDArray[np.generic]) -> ir.Value:
+        """An initializer; asked for twice under one name it is the same one."""
+        if name not in self.initializers:
+            tensor = ir.Tensor(np.array(array, order="C"), name=name)
+            value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
+            value.const_value = tensor
+            self.initializers[name] = value
+        return self.initializers[name]
+
+    def op(self, kind: str, inputs: list[ir.Value], name: str, domain: str = "", **attributes: int | list[int]) -> ir.Value:
+        """Append a node; its output carries its name."""
+        attrs = [ir.convenience.convert_attribute(k, v) for k, v in attributes.items()]
+        node = ir.Node(domain, kind, inputs, attributes=attrs, name=name)
+        node.outputs[0].name = name
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def balanced(self, layer: QuantLayer, x: ir.Value) -> _Balanced:
+        """The site's rotated activation and its codes."""
+        assert x.name is not None
+        key = (layer.site, x.name)
+        if key in self.sites:
+            return self.sites[key]
+        site, grid = layer.site, layer.x_grid
+        if layer.balance is not None:
+            d = self.constant(f"{site}/d", layer.balance.d.numpy().astype(np.float32))
+            m, p = factor(layer.balance.block)
+            x = self.op("Hadamard", [x, d], f"{site}/balanced", DOMAIN, axis=layer.channel_dim, seed=m, log2=p.bit_length() - 1)
+        scale = self.constant(f"{site}/scale", np.float32(grid.scale))
+        zero_point = self.constant(f"{site}/zero_point", np.uint8(grid.zero_point))
+        clipped = x
+        if grid.bits < 8:
+            low, high = (np.float32(grid.scale) * np.float32(c - grid.zero_point) for c in (0, grid.top))
+            bounds = [self.constant(f"{site}/clip_low", low), self.constant(f"{site}/clip_high", high)]
+            clipped = self.op("Clip", [x, *bounds], f"{site}/clipped")
+        codes = self.op("QuantizeLinear", [clipped, scale, zero_point], f"{site}/codes")
+        self.sites[key] = _Balanced(x, codes, scale, zero_point)
+        return self.sites[key]
+
+    def weight(self, layer: QuantLayer, array: NDArray[np.int8], axis: int) -> ir.Value:
+        """Dequantized weight; at 4 bits packed two to a byte on disk."""
+        name = layer.name
+        scale = self.constant(f"{name}/weight_scale", layer.weight_scale.numpy().astype(np.float32))
+        if layer.weight_bits <= 4:
+            packed = self.constant(f"{name}/weight", array.astype(ml_dtypes.int4))
+            codes = self.op("Cast", [packed], f"{name}/weight_int8", to=ir.DataType.INT8.value)
+        else:
+            codes = self.constant(f"{name}/weight_int8", array)
+        return self.op("DequantizeLinear", [codes, scale], f"{name}/weight_float", axis=axis)
+
+    def conv(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
+        """The convolution's subgraph; returns its float output."""
+        assert layer.y_grid is not None
+        name, site = layer.name, self.balanced(layer, x)
+        geometry = {
+            "kernel_shape": list(layer.weight.shape[2:]),
+            "strides": list(layer.stride),
+            "pads": [*layer.padding, *layer.padding],
+        }
+        dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
+        weight = self.weight(layer, layer.weight.numpy(), axis=0)
+        bias = self.op(
+            "DequantizeLinear",
+            [
+                self.constant(f"{name}/bias", layer.integer_bias.numpy()),
+                self.constant(f"{name}/bias_scale", layer.accumulator_scale.numpy()),
+            ],
+            f"{name}/bias_float",
+            axis=0,
+        )
+        y = self.op("Conv", [dq, weight, bias], f"{name}/conv", **geometry)
+        grid = [
+            self.constant(f"{name}/out_scale", np.float32(layer.y_grid.scale)),
+            self.constant(f"{name}/out_zero_point", np.uint8(layer.y_grid.zero_point)),
+        ]
+        y = self.op("QuantizeLinear", [y, *grid], f"{name}/out")
+        y = self.op("DequantizeLinear", [y, *grid], f"{name}/integer")
+        if layer.down is None or layer.up is None:
+            return y
+        down = self.constant(f"{name}/down", layer.down.numpy())
+        up = self.constant(f"{name}/up", layer.up.numpy()[:, :, None, None])
+        low = self.op("Conv", [site.x, down], f"{name}/low", **geometry)
+        branch = self.op("Conv", [low, up], f"{name}/branch")
+        return self.op("Add", [y, branch], f"{name}/y")
+
+    def linear(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
+        """The linear layer's subgraph; returns its float output."""
+        name, site = layer.name, self.balanced(layer, x)
+        dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
+        weight = self.weight(layer, layer.weight.numpy().T, axis=1)
+        y = self.op("MatMul", [dq, weight], f"{name}/product")
+        y = self.op("Add", [y, self.constant(f"{name}/bias", layer.bias.numpy()[None, None])], f"{name}/integer")
+        if layer.down is None or layer.up is None:
+            return y
+        low = self.op("MatMul", [site.x, self.constant(f"{name}/down", layer.down.numpy().T)], f"{name}/low")
+        branch = self.op("MatMul", [low, self.constant(f"{name}/up", layer.up.numpy().T)], f"{name}/branch")
+        return self.op("Add", [y, branch], f"{name}/y")
+
+
+def expand(model: ir.Model, layers: dict[str, QuantLayer]) -> None:
+    """Expand every marker of ``model`` in place.
+
+    Args:
+        model: An exported stage with markers.
+        layers: The stage's fake-quantized layers by path.
+
+    Raises:
+        ValueError: A marker names a layer that the stage does not have, or a layer has no
+            marker (the exporter dropped it).
+    """
+    expansion, seen = _Expansion(), set()
+    for node in list(model.graph):
+        if node.domain != MARKER_DOMAIN:
+            continue
+        path = node.attributes["layer"].as_string()
+        if path not in layers:
+            raise ValueError(f"marker names layer {path}, which the stage does not have")
+        layer, x = layers[path], node.inputs[0]
+        assert x is not None
+        y = expansion.conv(layer, x) if layer.kind == "conv" else expansion.linear(layer, x)
+        y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
+        model.graph.insert_before(node, expansion.nodes)
+        expansion.nodes = []
+        node.outputs[0].replace_all_uses_with(y, replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
+        seen.add(path)
+    if missing := sorted(set(layers) - seen):
+        raise ValueError(f"{len(missing)} layers vanished in the export, first {missing[0]}")
+    for value in expansion.initializers.values():
+        model.graph.register_initializer(value)
+    model.opset_imports.pop(MARKER_DOMAIN, None)
+    if any(node.domain == DOMAIN for node in model.graph):
+        model.opset_imports[DOMAIN] = VERSION
+        function = ir.from_proto(hadamard_function())
+        model.functions[function.identifier()] = function

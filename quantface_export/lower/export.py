@@ -1,0 +1,44 @@
+"""``torch.onnx.export`` of one stage with markers in place of quantized layers."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Sequence
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from quantface_export.lower.marker import with_markers
+
+
+OPSET = 21
+
+
+@torch.no_grad()
+def export_markers(
+    stage: nn.Module, args: Sequence[Tensor], inputs: Sequence[str], output: str
+) -> ir.Model:
+    """Export a fake-quantized stage; quantized layers stay ``quantface.marker::Layer`` nodes.
+
+    Args:
+        stage: A fake-quantized stage.
+        args: Example inputs; their shapes become the model's.
+        inputs: Names of the inputs.
+        output: Name of the one output.
+    """
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            with_markers(stage),
+            tuple(args),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=[output],
+            verbose=False,
+        )
+    assert program is not None
+    return program.model

@@ -1,0 +1,21 @@
+"""What of OSDFace is quantized: which layers sit at the edges, and what stays in float."""
+
+from __future__ import annotations
+
+EDGES = {
+    "vre": ("vre.encoder.conv_in", "embedding_change.conv2"),
+    "vae_encoder": ("encoder.conv_in", "quant_conv"),
+    "unet": ("unet.conv_in", "unet.conv_out"),
+    "vae_decoder": ("post_quant_conv", "decoder.conv_out"),
+}
+"""First and last layer of each stage, at 8 bits: they see pixels, latents or the prompt."""
+
+FLOAT_PARTS = {
+    "GroupNorm, LayerNorm, SiLU, GELU": "no multiply-accumulate; ranges vary per image",
+    "attention products and softmax": "quantizing them costs more time than it saves on a CPU",
+    "residual adds, concatenations, up-sampling": "memory traffic only; 8-bit grids would clip skips",
+    "low-rank branches": "they carry what 4 bits can't (paper eq. 9)",
+    "codebook search": "an argmin over distances; runs once on 256 positions",
+    "time embedding": "not in the graph: a constant folded into biases",
+}
+"""What stays in float32, and why."""

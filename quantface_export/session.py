@@ -1,0 +1,90 @@
+"""Open an exported stage in ONNX Runtime. Never imports torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+Variant = Literal["function", "python"]
+"""Who computes the Hadamard op: the model's own function body, or the Python op."""
+
+Optimization = Literal["off", "all"]
+
+_LEVELS = {
+    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+def open_session(
+    model: Path,
+    *,
+    optimization: Optimization = "all",
+    variant: Variant = "function",
+    threads: int = 0,
+    optimized_to: Path | None = None,
+) -> ort.InferenceSession:
+    """A CPU session on one stage.
+
+    Args:
+        model: ``model.onnx``; external data is found beside it.
+        optimization: ``off`` runs the graph as written, ``all`` as ORT fuses it.
+        variant: Who computes the Hadamard op.
+        threads: Intra-op threads; 0 lets ORT choose.
+        optimized_to: Where ORT writes the graph that it really runs.
+    """
+    if variant == "python":
+        from onnx_ops.python_op import python_session_options
+
+        options = python_session_options()
+    else:
+        options = ort.SessionOptions()
+    options.graph_optimization_level = _LEVELS[optimization]
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if optimized_to is not None:
+        options.optimized_model_filepath = str(optimized_to)
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", optimized_to.name + ".data"
+        )
+    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def run(session: ort.InferenceSession, *inputs: NDArray[np.float32]) -> list[NDArray[np.generic]]:
+    """All outputs of a stage for positional inputs."""
+    names = [i.name for i in session.get_inputs()]
+    return session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def _beside(data: Path, copy: Path) -> None:
+    """A hard link where the file system allows: ORT refuses symbolic ones that lead away."""
+    try:
+        os.link(data, copy)
+    except OSError:
+        shutil.copyfile(data, copy)
+
+
+def with_outputs(model: Path, values: dict[str, int], target: Path) -> None:
+    """Write a copy of ``model`` that also returns intermediate values.
+
+    Args:
+        model: The stage; its external data goes beside the copy.
+        values: ONNX element type by value name.
+        target: Path of the copy, in another folder.
+    """
+    proto = onnx.load(model, load_external_data=False)
+    present = {o.name for o in proto.graph.output}
+    for name, element in values.items():
+        if name not in present:
+            proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, None))
+    data = model.with_name(model.name + ".data")
+    if data.exists():
+        _beside(data, target.with_name(data.name))
+    onnx.save(proto, target)
