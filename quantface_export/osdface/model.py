@@ -22,6 +22,7 @@ from quantface_export.osdface.config import (
     ModelConfig,
 )
 from quantface_export.osdface.vre import PromptProjection, Vre
+from quantface_export.stages import STAGES
 
 
 def alpha_bar(timestep: int = TIMESTEP) -> float:
@@ -91,17 +92,6 @@ class DecoderStage(nn.Module):
         return image.clamp(-1, 1) * 0.5 + 0.5
 
 
-STAGE_INPUTS = {
-    "vre": ("image",),
-    "vae_encoder": ("image",),
-    "unet": ("z", "prompt"),
-    "vae_decoder": ("x0",),
-}
-"""Names of each stage's inputs, in the order in which the stages run."""
-
-STAGE_OUTPUT = {"vre": "prompt", "vae_encoder": "z", "unet": "x0", "vae_decoder": "restored"}
-
-
 class Osdface(nn.Module):
     """The whole restorer: image (N, 3, s, s) in [-1, 1] -> restored image in [0, 1]."""
 
@@ -120,4 +110,4 @@ class Osdface(nn.Module):
 
     def stages(self) -> dict[str, nn.Module]:
         """The four stages by name, in running order."""
-        return {name: getattr(self, name) for name in STAGE_INPUTS}
+        return {name: getattr(self, name) for name in STAGES}

@@ -1,8 +1,4 @@
-"""The time embedding is a constant, because the timestep is: fold it into biases.
-
-Each residual block adds ``time_emb_proj(silu(emb(399)))`` to its first convolution's output,
-one constant per channel. That is a bias.
-"""
+"""Fold away what is constant or linear on a device. Every fold is exact in real arithmetic."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from quantface_export.osdface.config import TIMESTEP
+from quantface_export.osdface.model import Osdface
 
 
 class _NoTime(nn.Module):
@@ -32,7 +29,8 @@ class _AnyTime(nn.Module):
 def fold_timestep(unet: UNet2DConditionModel) -> None:
     """Fold the time embedding at t = 399 into the convolutions and drop its layers, in place.
 
-    Exact: ``conv1(x) + p`` with constant ``p`` becomes ``conv1`` with ``bias + p``.
+    The timestep never changes, so each residual block adds a constant per channel,
+    ``time_emb_proj(silu(emb(399)))``, to its first convolution's output: a bias.
     """
     features = unet.time_proj(torch.tensor([TIMESTEP]))
     embedding = unet.time_embedding(features.to(unet.dtype))
@@ -41,3 +39,21 @@ def fold_timestep(unet: UNet2DConditionModel) -> None:
             block.conv1.bias += block.time_emb_proj(block.nonlinearity(embedding))[0]
             block.time_emb_proj = None
     unet.time_proj, unet.time_embedding = _AnyTime(), _NoTime()
+
+
+@torch.no_grad()
+def fold_pointwise(conv: nn.Conv2d, after: nn.Conv2d) -> None:
+    """Fold the 1x1 convolution ``after`` into ``conv`` before it, in place.
+
+    ``A (W x + b) + c = (A W) x + (A b + c)``.
+    """
+    a = after.weight[:, :, 0, 0]
+    conv.weight = nn.Parameter(torch.einsum("fg,gchw->fchw", a, conv.weight), requires_grad=False)
+    conv.bias = nn.Parameter(a @ conv.bias + after.bias, requires_grad=False)
+
+
+def prepare(model: Osdface) -> None:
+    """Make ``model`` what a device runs: no time layers, no ``quant_conv``. In place."""
+    fold_timestep(model.unet.unet)
+    fold_pointwise(model.vae_encoder.encoder.conv_out, model.vae_encoder.quant_conv)
+    model.vae_encoder.quant_conv = nn.Identity()

@@ -1,0 +1,161 @@
+"""The bundle: a folder written whole or not at all, and checked before it is used.
+
+Never imports torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantface_export.errors import QuantfaceError
+from quantface_export.stages import STAGES
+
+FORMAT_VERSION = 1
+MANIFEST = "quantface.json"
+GOLDEN = "golden/golden.npz"
+REPORT = "report.html"
+
+
+class BundleError(QuantfaceError):
+    """A bundle that can't be used or written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A checked bundle: its folder and its manifest."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Side of the square images it restores, pixels."""
+        return int(self.manifest["size"])
+
+    def stage(self, name: str) -> Path:
+        """``model.onnx`` of a stage."""
+        return self.path / name / "model.onnx"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files that the manifest vouches for; the report is for people and may be edited."""
+    skipped = {folder / MANIFEST, folder / REPORT}
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p not in skipped)
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write ``quantface.json`` with the hash of every file that lies in ``folder``."""
+    files = {
+        p.relative_to(folder).as_posix(): {"sha256": _sha256(p), "bytes": p.stat().st_size}
+        for p in _files(folder)
+    }
+    text = json.dumps({"format_version": FORMAT_VERSION, **manifest, "files": files}, indent=1)
+    (folder / MANIFEST).write_text(text + "\n")
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle's manifest and check every file's hash.
+
+    Raises:
+        BundleError: No bundle there, a manifest of a newer format or one that can't be
+            read, or a file that is missing or changed.
+    """
+    source = path / MANIFEST
+    if not source.is_file():
+        raise BundleError(
+            f"{path} is not a bundle: it has no {MANIFEST}; make one with `quantface-export build`"
+        )
+    try:
+        manifest = json.loads(source.read_text())
+        version, files = manifest["format_version"], manifest["files"]
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as e:
+        raise BundleError(f"{source} can't be read as a manifest ({e!r}); build it again") from e
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path} has format version {version}, this program reads version {FORMAT_VERSION}; "
+            "update quantface-export or build the bundle again"
+        )
+    for name, entry in files.items():
+        file = path / name
+        if not file.is_file():
+            raise BundleError(f"{file} is missing; copy the bundle again or build it again")
+        if _sha256(file) != entry["sha256"]:
+            raise BundleError(
+                f"{file} has changed: its SHA-256 is not the manifest's {entry['sha256'][:12]}...; "
+                "copy the bundle again or build it again"
+            )
+    missing = [stage for stage in STAGES if f"{stage}/model.onnx" not in files]
+    if missing:
+        raise BundleError(f"{source} lists no model for {', '.join(missing)}; build it again")
+    return Bundle(path=path, manifest=manifest)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+@contextmanager
+def new_bundle(target: Path) -> Iterator[Path]:
+    """A temporary folder beside ``target`` that takes its place if the block succeeds.
+
+    An earlier bundle at ``target`` stays as it is until then. Leftovers of builds that were
+    killed are removed.
+
+    Raises:
+        BundleError: ``target`` is something other than a bundle, its parent can't be
+            written, or the disk is full.
+    """
+    target = target.absolute()
+    if target.exists() and not (target / MANIFEST).is_file():
+        if not target.is_dir() or any(target.iterdir()):
+            raise BundleError(f"{target} exists and is not a bundle; choose another --out")
+    prefix = f".{target.name}.partial-"
+    folder = target.with_name(f"{prefix}{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for stale in target.parent.glob(f"{prefix}*"):
+            if not _alive(stale.name.removeprefix(prefix)):
+                shutil.rmtree(stale, ignore_errors=True)
+        folder.mkdir()
+        yield folder
+        _swap(folder, target)
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BundleError(f"the disk of {target.parent} is full; free space and run again") from e
+        if e.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM):
+            raise BundleError(f"{target.parent} can't be written ({e.strerror}); choose another --out") from e
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _swap(folder: Path, target: Path) -> None:
+    """Put ``folder`` where ``target`` is; the earlier bundle goes only once the new one stands."""
+    old = folder.with_name(folder.name + "-old")
+    if target.exists():
+        target.rename(old)
+    try:
+        folder.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

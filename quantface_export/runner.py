@@ -1,0 +1,53 @@
+"""Run a bundle: one face in, one face out. Never imports torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from quantface_export.bundle import Bundle
+from quantface_export.session import Optimization, Variant, open_session, run
+from quantface_export.stages import STAGES
+
+Image = NDArray[np.uint8]
+
+
+def to_input(image: Image) -> NDArray[np.float32]:
+    """(s, s, 3) uint8 RGB to (1, 3, s, s) float32 in [-1, 1]."""
+    scaled = image.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    return np.ascontiguousarray(np.moveaxis(scaled, -1, 0)[None])
+
+
+def to_image(restored: NDArray[np.float32]) -> Image:
+    """(1, 3, s, s) float32 in [0, 1] to (s, s, 3) uint8 RGB."""
+    scaled = np.rint(np.clip(restored[0], 0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(scaled, 0, -1))
+
+
+class Runner:
+    """The four stages of a bundle, opened when first used."""
+
+    def __init__(
+        self, bundle: Bundle, *, variant: Variant = "function", optimization: Optimization = "all"
+    ) -> None:
+        self.bundle, self.variant, self.optimization = bundle, variant, optimization
+        self._sessions: dict[str, ort.InferenceSession] = {}
+
+    def stage(self, name: str, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Output of one stage."""
+        if name not in self._sessions:
+            self._sessions[name] = open_session(
+                self.bundle.stage(name), variant=self.variant, optimization=self.optimization
+            )
+        return run(self._sessions[name], *inputs)[0].astype(np.float32)
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Restored image (1, 3, s, s) in [0, 1] for an image in [-1, 1]."""
+        vre, encoder, unet, decoder = STAGES
+        prompt, z = self.stage(vre, image), self.stage(encoder, image)
+        return self.stage(decoder, self.stage(unet, z, prompt))
+
+    def restore_face(self, image: Image) -> Image:
+        """One aligned face crop, uint8 in and out."""
+        return to_image(self(to_input(image)))

@@ -1,0 +1,133 @@
+"""Does what ONNX Runtime computes equal the reference? Two gates. Never imports torch.
+
+Layer by layer (:mod:`quantface_export.parity`): integers are equal up to 0.01 % off by one.
+End to end: the image differs from the reference's by at most twice what the reference
+differs from itself when its float parts are computed in float64 (the noise floor), and by
+at least 40 dB PSNR.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantface_export.bundle import GOLDEN, Bundle
+from quantface_export.contract import read_fusion
+from quantface_export.parity import compare_stage
+from quantface_export.runner import Runner
+from quantface_export.session import Optimization, Variant
+from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT, STAGES
+
+CASES: tuple[tuple[Variant, Optimization], ...] = (
+    ("function", "off"),
+    ("function", "all"),
+    ("python", "off"),
+    ("python", "all"),
+)
+"""Variants and optimization levels that every stage is run under."""
+
+MIN_PSNR_DB = 40.0
+NOISE_FACTOR = 2.0
+
+Array = NDArray[np.float32]
+
+
+def psnr_db(a: Array, b: Array) -> float:
+    """PSNR of images in [0, 1]; infinite if equal."""
+    error = float(np.mean((a.astype(np.float64) - b) ** 2))
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def sqnr_db(reference: Array, value: Array) -> float:
+    """Signal to noise ratio of ``value`` against ``reference``; infinite if equal."""
+    noise = float(np.sum((value.astype(np.float64) - reference) ** 2))
+    signal = float(np.sum(reference.astype(np.float64) ** 2))
+    return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-30) / noise)
+
+
+def verify(bundle: Bundle, step: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Hold a bundle to its stored reference.
+
+    Args:
+        bundle: A loaded bundle.
+        step: Called with what comes next, for a progress bar.
+
+    Returns:
+        The JSON of the command: ``passed``, ``stages``, ``end_to_end``, ``fusion``.
+    """
+    golden = {k: v for k, v in np.load(bundle.path / GOLDEN).items()}
+    fusion = _fusion(bundle)
+    stages = []
+    for name in STAGES:
+        for variant, optimization in CASES:
+            step(f"{name}, {variant}, optimizations {optimization}")
+            stages.append(_stage(bundle, name, golden, variant, optimization))
+    end_to_end = _end_to_end(bundle, golden, step)
+    passed = (
+        all(s["passed"] for s in stages) and end_to_end["passed"] and not fusion["missing"]
+    )
+    return {"passed": passed, "stages": stages, "end_to_end": end_to_end, "fusion": fusion}
+
+
+def _stage(
+    bundle: Bundle, name: str, golden: dict[str, Array], variant: Variant, optimization: Optimization
+) -> dict[str, Any]:
+    inputs = [golden[key][:1] for key in STAGE_INPUTS[name]]
+    reference = golden[STAGE_OUTPUT[name]][:1]
+    parity = compare_stage(
+        bundle.stage(name), inputs, variant=variant, optimization=optimization
+    )
+    return {
+        "name": name,
+        "variant": variant,
+        "optimization": optimization,
+        "max_abs": float(np.abs(parity.output - reference).max()),
+        "sqnr_db": sqnr_db(reference, parity.output),
+        "mismatch_fraction": parity.mismatch_fraction,
+        "lsb_max": parity.lsb_max,
+        "worst_layer": parity.worst_layer,
+        "passed": parity.passed,
+    }
+
+
+def _end_to_end(
+    bundle: Bundle, golden: dict[str, Array], step: Callable[[str], None]
+) -> dict[str, Any]:
+    """The worst case over the runtime settings that users have."""
+    floor = float(bundle.manifest["noise_floor_psnr_db"])
+    needed = max(MIN_PSNR_DB, floor - 20 * math.log10(NOISE_FACTOR))
+    cases = []
+    for optimization in ("off", "all"):
+        step(f"end to end, optimizations {optimization}")
+        runner = Runner(bundle, optimization=optimization)
+        restored = np.concatenate([runner(image[None]) for image in golden["image"]])
+        difference = np.abs(restored - golden["restored"])
+        cases.append(
+            {
+                "optimization": optimization,
+                "psnr_db": psnr_db(golden["restored"], restored),
+                "max_abs": float(difference.max()),
+                "within_1_255": float(np.mean(difference <= 1 / 255)),
+            }
+        )
+    worst = min(cases, key=lambda case: case["psnr_db"])
+    return {
+        **{k: worst[k] for k in ("psnr_db", "max_abs", "within_1_255")},
+        "noise_floor_psnr_db": floor,
+        "needed_psnr_db": needed,
+        "cases": cases,
+        "passed": worst["psnr_db"] >= needed,
+    }
+
+
+def _fusion(bundle: Bundle) -> dict[str, Any]:
+    found = {name: read_fusion(bundle.stage(name)) for name in STAGES}
+    return {
+        "planned": sum(f.planned for f in found.values()),
+        "fused": sum(f.fused for f in found.values()),
+        "missing": [f"{name}: {layer}" for name, f in found.items() for layer in f.missing],
+    }
