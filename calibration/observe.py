@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -62,7 +62,7 @@ def _sample(layer: Quantizable, x: Tensor, count: int, generator: torch.Generato
 class _Recorder:
     """Forward pre-hooks that group layers by the tensor object they read."""
 
-    def __init__(self, model: nn.Module, per_call: int, seed: int) -> None:
+    def __init__(self, model: nn.Module, per_call: int, seed: int, skip: Sequence[str]) -> None:
         self.per_call = per_call
         self.generator = torch.Generator().manual_seed(seed)
         self.sites: dict[str, Site] = {}
@@ -71,6 +71,7 @@ class _Recorder:
         self.handles = [
             layer.register_forward_pre_hook(self._hook(name))
             for name, layer in quantizable(model).items()
+            if name not in skip
         ]
 
     def _hook(self, name: str):  # type: ignore[no-untyped-def]
@@ -104,15 +105,15 @@ class _Recorder:
 
 @torch.no_grad()
 def observe(
-    model: nn.Module, inputs: Iterable[Sequence[Tensor]], count: int, seed: int
+    model: nn.Module, inputs: Sequence[Sequence[Tensor]], *, seed: int, skip: Sequence[str] = ()
 ) -> dict[str, Site]:
     """Run the float model and describe the input of every convolution and linear layer.
 
     Args:
         model: A stage in float32.
         inputs: Arguments of the stage, one tuple per calibration image.
-        count: Number of calibration images, for the share of samples that each gives.
         seed: Seeds the choice of samples.
+        skip: Paths of layers that stay in float.
 
     Returns:
         Sites by name, in the order in which the model reaches them.
@@ -120,7 +121,7 @@ def observe(
     Raises:
         ValueError: An activation is not finite (the layer is named).
     """
-    recorder = _Recorder(model, max(1, SAMPLES // count), seed)
+    recorder = _Recorder(model, max(1, SAMPLES // len(inputs)), seed, skip)
     try:
         for args in inputs:
             model(*args)
