@@ -1,0 +1,1 @@
+"""The embedded model: OSDFace's four stages at small width, with trained weights."""

@@ -1,0 +1,165 @@
+"""A training run: its schedule, its state and one step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from quantface_export.nano.data import to_tensor
+from quantface_export.nano.losses import (
+    CodeDecoder,
+    Critic,
+    critic_loss,
+    model_loss,
+    revive_codes,
+    sharpness_loss,
+)
+from quantface_export.osdface.config import NANO
+from quantface_export.osdface.model import Osdface
+
+EMA_DECAY = 0.998
+WARM_UP = 0.03
+REVIVE_EVERY = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Length and pace of a training run.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch: Image pairs per step.
+        faces: Rendered faces that the pairs are drawn from.
+        rate: Peak learning rate of AdamW (linear warm-up, then cosine to zero).
+        sharpen: Share of the run after which the critic takes part; 1 for never.
+        minutes: The run ends after this time if that is sooner; None for no limit.
+    """
+
+    steps: int
+    batch: int
+    faces: int
+    rate: float = 1e-3
+    sharpen: float = 1.0
+    minutes: float | None = None
+
+    def share(self, step: int, seconds: float) -> float:
+        """How much of the run is done, 0..1."""
+        limit = float("inf") if self.minutes is None else self.minutes * 60
+        return min(1.0, max(step / self.steps, seconds / limit))
+
+    def rate_at(self, share: float) -> float:
+        """The learning rate when ``share`` of the run is done."""
+        return self.rate * min(1.0, share / WARM_UP + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+CPU_HOUR = Schedule(steps=1000, batch=8, faces=2000)
+"""Under an hour on two cores without AVX-512."""
+
+GPU = Schedule(steps=20_000, batch=96, faces=20_000, sharpen=0.6, minutes=8)
+"""Under ten minutes on one H100 with 16 cores that render."""
+
+
+def _average(averages: Any, current: Any, count: Any) -> None:
+    decay = min(EMA_DECAY, (1 + int(count)) / (10 + int(count)))
+    get_ema_multi_avg_fn(decay)(averages, current, count)
+
+
+class Training:
+    """Everything that changes from step to step."""
+
+    def __init__(self, schedule: Schedule, seed: int, device: str) -> None:
+        torch.manual_seed(seed)
+        self.schedule, self.seed, self.device = schedule, seed, device
+        self.model, self.decoder, self.critic = (
+            m.to(device, memory_format=torch.channels_last)
+            for m in (Osdface(NANO), CodeDecoder(), Critic())
+        )
+        self.average = AveragedModel(self.model, multi_avg_fn=_average)
+        self.parameters = [*self.model.parameters(), *self.decoder.parameters()]
+        fused = {"betas": (0.9, 0.99), "weight_decay": 1e-4, "fused": device == "cuda"}
+        self.optimizer = torch.optim.AdamW(self.parameters, schedule.rate, **fused)
+        self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), 4e-4, **fused)
+        self.number, self.seconds = 0, 0.0
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, 0..1."""
+        return self.schedule.share(self.number, self.seconds)
+
+    def step(self, degraded: Tensor, clean: Tensor) -> Tensor:
+        """Learn from one batch, (N, s, s, 3) uint8 each; returns the loss without waiting."""
+        share = self.share
+        torch.manual_seed(self.seed * 1_000_003 + self.number)
+        degraded, clean = (
+            to_tensor(x.to(self.device, non_blocking=True)).contiguous(
+                memory_format=torch.channels_last
+            )
+            for x in (degraded, clean)
+        )
+        if self.number % REVIVE_EVERY == REVIVE_EVERY // 2 and share < 0.5:
+            revive_codes(self.model, degraded)
+        sharpen = share >= self.schedule.sharpen
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            loss, restored = model_loss(self.model, self.decoder, degraded, clean)
+            total = loss + sharpness_loss(self.critic, restored, clean) if sharpen else loss
+        self._descend(self.optimizer, self.parameters, total, self.schedule.rate_at(share))
+        if sharpen:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+                judged = critic_loss(self.critic, restored, clean)
+            self._descend(self.critic_optimizer, list(self.critic.parameters()), judged, None)
+        self.average.update_parameters(self.model)
+        self.number += 1
+        return loss.detach()
+
+    def trained(self) -> Osdface:
+        """The moving average of the weights, for evaluation."""
+        return self.average.module.eval().requires_grad_(False)
+
+    def compile(self) -> None:
+        """Compile the networks; the first step then takes a minute or two."""
+        model = self.model
+        for module in (
+            model.unet.unet,
+            model.vae_encoder.encoder,
+            model.vae_decoder.decoder,
+            model.vre.vre.encoder,
+        ):
+            module.compile()
+
+    def _descend(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: list[nn.Parameter],
+        loss: Tensor,
+        rate: float | None,
+    ) -> None:
+        if rate is not None:
+            optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+
+    def _parts(self) -> dict[str, Any]:
+        names = "model", "decoder", "critic", "average", "optimizer", "critic_optimizer"
+        return {name: getattr(self, name) for name in names}
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; an interrupted write leaves the old one."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        new = path.with_suffix(".new")
+        torch.save({**state, "number": self.number, "seconds": self.seconds}, new)
+        new.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(path, self.device, weights_only=True)
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.number, self.seconds = state["number"], state["seconds"]
