@@ -44,12 +44,14 @@ def from_folder(folder: Path, count: int, size: int) -> list[Image]:
         ValueError: The folder is missing, or holds fewer readable images than ``count``.
     """
     if not folder.is_dir():
-        raise ValueError(f"calibration folder {folder} does not exist; give a folder of face images")
+        raise ValueError(
+            f"calibration folder {folder} does not exist; give a folder of face images"
+        )
     images = []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
         image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
         if image is not None:
-            images.append(_square(image[..., ::-1], size))
+            images.append(_square(image[..., ::-1].astype(np.uint8), size))
         if len(images) == count:
             return images
     raise ValueError(

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers.models.activations import GEGLU
@@ -40,7 +40,7 @@ class Fold:
 
     def apply(self, model: nn.Module, balance: Balance) -> None:
         """Change the producer's parameters in place so that it emits ``R D x``."""
-        producer = model.get_submodule(self.producer)
+        producer: Any = model.get_submodule(self.producer)
         if self.kind == "geglu":
             half = len(balance.d)
             for parameter in (producer.weight, producer.bias):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -48,8 +49,8 @@ def _sample(layer: Quantizable, x: Tensor, count: int, generator: torch.Generato
         rows = x.reshape(-1, x.shape[-1])
         return rows[torch.randint(len(rows), (count,), generator=generator)][:, :, None].clone()
     (kh, kw), (sh, sw) = layer.kernel_size, layer.stride
-    ph, pw = layer.padding  # type: ignore[misc]
-    x = F.pad(x, (pw, pw, ph, ph))  # type: ignore[has-type]
+    ph, pw = cast(tuple[int, int], layer.padding)
+    x = F.pad(x, (pw, pw, ph, ph))
     n, _, h, w = x.shape
     top = torch.randint((h - kh) // sh + 1, (count,), generator=generator) * sh
     left = torch.randint((w - kw) // sw + 1, (count,), generator=generator) * sw

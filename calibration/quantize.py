@@ -7,7 +7,7 @@ keep it online, and only then round the layers, because a fold may still change 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn

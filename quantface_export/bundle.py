@@ -124,9 +124,9 @@ def new_bundle(target: Path) -> Iterator[Path]:
             written, or the disk is full.
     """
     target = target.absolute()
-    if target.exists() and not (target / MANIFEST).is_file():
-        if not target.is_dir() or any(target.iterdir()):
-            raise BundleError(f"{target} exists and is not a bundle; choose another --out")
+    empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+    if not empty and not (target / MANIFEST).is_file():
+        raise BundleError(f"{target} exists and is not a bundle; choose another --out")
     prefix = f".{target.name}.partial-"
     folder = target.with_name(f"{prefix}{os.getpid()}")
     try:
@@ -139,9 +139,13 @@ def new_bundle(target: Path) -> Iterator[Path]:
         _swap(folder, target)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BundleError(f"the disk of {target.parent} is full; free space and run again") from e
+            raise BundleError(
+                f"the disk of {target.parent} is full; free space and run again"
+            ) from e
         if e.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM):
-            raise BundleError(f"{target.parent} can't be written ({e.strerror}); choose another --out") from e
+            raise BundleError(
+                f"{target.parent} can't be written ({e.strerror}); choose another --out"
+            ) from e
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

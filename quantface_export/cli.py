@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the result as JSON here; - for standard output.")
+    Path | None,
+    typer.Option("--json", help="Write the result as JSON here; - for standard output."),
 ]
 
 
@@ -50,7 +52,9 @@ def _write_json(target: Path | None, result: dict[str, Any]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text + "\n")
     except OSError as e:
-        raise QuantfaceError(f"{target} can't be written ({e.strerror}); choose another --json") from e
+        raise QuantfaceError(
+            f"{target} can't be written ({e.strerror}); choose another --json"
+        ) from e
 
 
 def _print_verified(result: dict[str, Any]) -> None:
@@ -71,7 +75,7 @@ def _print_verified(result: dict[str, Any]) -> None:
     e, f = result["end_to_end"], result["fusion"]
     console.print(
         f"end to end {e['psnr_db']:.1f} dB (noise floor {e['noise_floor_psnr_db']:.1f} dB, needed "
-        f"{e['needed_psnr_db']:.1f} dB); {f['fused']} of {f['planned']} layers run as integer kernels"
+        f"{e['needed_psnr_db']:.1f} dB); {f['fused']} of {f['planned']} layers run on integers"
     )
     console.print("[green]passed[/]" if result["passed"] else "[red]FAILED[/]")
 
@@ -84,11 +88,14 @@ def build(
     model: Annotated[str, typer.Option(help="Model to build.")] = "nano",
     recipe: Annotated[str, typer.Option(help="w4a4, w4a6 or w6a6.")] = "w4a4",
     calib: Annotated[
-        Path | None, typer.Option(help="Folder of face images to calibrate on; generated if left out.")
+        Path | None,
+        typer.Option(help="Folder of face images to calibrate on; generated if left out."),
     ] = None,
     calib_count: Annotated[int, typer.Option(help="Number of calibration images.")] = 16,
     seed: Annotated[int, typer.Option(help="Seeds calibration images and rotations.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Bundle folder; build/MODEL-RECIPE if left out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Bundle folder; build/MODEL-RECIPE if left out.")
+    ] = None,
     json: Json = None,
 ) -> None:
     """Quantize a model, lower it to ONNX, verify it and write the bundle."""
@@ -132,16 +139,21 @@ def verify(
 
 
 @app.command(
-    epilog="Examples: `quantface-export restore photo.jpg --bundle build/nano-w4a4 --out restored`; "
+    epilog="Examples: `quantface-export restore photo.jpg --out restored`; "
     "`quantface-export restore crops/ --aligned --out restored`"
 )
 def restore(
     images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
     bundle: Annotated[Path, typer.Option(help="Bundle folder.")] = Path("build/nano-w4a4"),
-    out: Annotated[Path, typer.Option(help="Folder, or a file for a single photograph.")] = Path("restored"),
-    aligned: Annotated[bool, typer.Option("--aligned", help="The images are face crops already.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder, or a file for a single photograph.")] = Path(
+        "restored"
+    ),
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="The images are face crops already.")
+    ] = False,
     detector: Annotated[
-        Path | None, typer.Option(help="YuNet ONNX file to find faces with; the built-in one if left out.")
+        Path | None,
+        typer.Option(help="YuNet ONNX file to find faces with; the built-in one if left out."),
     ] = None,
     json: Json = None,
 ) -> None:
@@ -161,7 +173,9 @@ def restore(
         detector=load_detector(detector),
     )
     for done in report.outputs:
-        console.print(f"{done['output']}: {done['faces']} faces, {done['seconds']:.1f} s", soft_wrap=True)
+        console.print(
+            f"{done['output']}: {done['faces']} faces, {done['seconds']:.1f} s", soft_wrap=True
+        )
     for failure in report.failed:
         console.print(f"[red]{failure['input']}[/]: {failure['error']}", soft_wrap=True)
     _write_json(json, {"outputs": report.outputs, "failed": report.failed})
@@ -169,17 +183,22 @@ def restore(
         raise typer.Exit(report.exit_code)
 
 
+class Interrupted(QuantfaceError):
+    """The user or the system asked the command to stop."""
+
+    exit_code = 130
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise Interrupted(f"interrupted by {signal.Signals(number).name}; nothing half-written is left")
+
+
 def main() -> None:
     """Entry point: one clear line for what a person can mend, and its exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app()
     except QuantfaceError as e:
         print(f"quantface-export: {e}", file=sys.stderr)
         sys.exit(e.exit_code)
-    except KeyboardInterrupt:
-        print("quantface-export: interrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

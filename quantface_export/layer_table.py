@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from onnx_ops.integer import (
     requantize_multiplier,
 )
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
             continue
         dequantize, weight = producer[node.input[0]], producer[node.input[1]]
         codes = dequantize.input[0]
-        scale = array(dequantize.input[1])[()]
+        scale = np.float32(array(dequantize.input[1])[()])
         zero_point = int(array(dequantize.input[2])[()])
         source, top, d = producer[codes].input[0], 255, None
         if source in producer and producer[source].op_type == "Clip":
@@ -140,7 +141,7 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
             weight=array(stored).astype(np.int8),
             weight_scale=array(weight.input[1]),
             bias=array(f"{name}/bias") if conv else None,
-            out_scale=array(f"{name}/out_scale")[()] if conv else np.float32(1),
+            out_scale=np.float32(array(f"{name}/out_scale")[()]) if conv else np.float32(1),
             out_zero_point=int(array(f"{name}/out_zero_point")[()]) if conv else 0,
             strides=geometry.get("strides", (1, 1)),
             pads=geometry.get("pads", (0, 0, 0, 0)),

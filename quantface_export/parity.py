@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -94,7 +95,7 @@ def compare_stage(
     )
 
 
-def _compare_layer(record: LayerRecord, results: dict[str, NDArray[np.generic]]) -> LayerParity:
+def _compare_layer(record: LayerRecord, results: dict[str, NDArray[Any]]) -> LayerParity:
     codes = results[record.codes]
     pairs = (
         (record.input_codes(results[record.x]), codes),

@@ -25,6 +25,7 @@ from calibration.layers import quant_layers
 from calibration.observe import Site, observe
 from calibration.quantize import SitePlan, observe_outputs, quantize
 from calibration.recipe import RECIPES, Recipe
+from quantface_export.build_report import Faces, report
 from quantface_export.bundle import GOLDEN, REPORT, load_bundle, new_bundle, write_manifest
 from quantface_export.contract import require_fusion
 from quantface_export.errors import QuantfaceError
@@ -41,6 +42,11 @@ Image = NDArray[np.uint8]
 Step = Callable[[str], None]
 
 GOLDEN_IMAGES = 4
+FOLDED_INTO = {
+    "norm": "folded into norm",
+    "heads": "folded into value rows",
+    "geglu": "folded into gate",
+}
 VERSIONED = ("torch", "onnx", "onnxruntime", "diffusers", "numpy")
 
 
@@ -119,8 +125,22 @@ def build(settings: BuildSettings, step: Step = lambda _: None) -> dict[str, Any
             raise VerificationError(_failure(verified))
         sizes = _sizes(folder, counts)
         step("writing the report")
-        pictures = (images, float_values["restored"].numpy(), reference["restored"], clean)
-        _report(folder / REPORT, manifest, quantized, pictures, sizes, verified)
+        report(
+            folder / REPORT,
+            manifest=manifest,
+            command=_command(settings),
+            unet=modules["unet"],
+            sites=quantized["unet"].sites,
+            plans=quantized["unet"].plans,
+            faces=Faces(
+                before=images,
+                clean=clean,
+                fp32=float_values["restored"].numpy(),
+                quantized=reference["restored"],
+            ),
+            sizes=sizes,
+            verified=verified,
+        )
     return {
         "bundle": str(settings.out),
         "recipe": recipe.name,
@@ -138,7 +158,9 @@ def _recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def calibration_images(settings: BuildSettings, size: int) -> tuple[list[Image], list[Image] | None]:
+def calibration_images(
+    settings: BuildSettings, size: int
+) -> tuple[list[Image], list[Image] | None]:
     """Calibration images and, where they are generated, their clean originals."""
     if settings.calib_count < 1:
         raise QuantfaceError(f"--calib-count must be at least 1, got {settings.calib_count}")
@@ -183,9 +205,7 @@ def quantize_stage(
     return QuantizedStage(module=stage, sites=sites, plans=plans)
 
 
-def lower_stage(
-    name: str, module: nn.Module, example: Sequence[Tensor], folder: Path
-) -> None:
+def lower_stage(name: str, module: nn.Module, example: Sequence[Tensor], folder: Path) -> None:
     """Export, expand, save and check the fusion contract."""
     graph = export_markers(module, example, STAGE_INPUTS[name], STAGE_OUTPUT[name])
     expand(graph, quant_layers(module))
@@ -226,8 +246,7 @@ def layer_rows(stage: str, quantized: QuantizedStage) -> list[dict[str, Any]]:
     rows = []
     for layer in quant_layers(quantized.module).values():
         plan = quantized.plans[layer.site]
-        fold = plan.fold
-        transform = f"folded into {fold.producer}" if fold is not None else "none"
+        folded = None if plan.fold is None else FOLDED_INTO[plan.fold.kind]
         rows.append(
             {
                 "stage": stage,
@@ -239,7 +258,8 @@ def layer_rows(stage: str, quantized: QuantizedStage) -> list[dict[str, Any]]:
                 "rank": 0 if layer.down is None else len(layer.down),
                 "alpha": plan.alpha,
                 "rotation": plan.balance.block if plan.balance.block > 1 else None,
-                "transform": "online" if plan.online else transform,
+                "transform": "online" if plan.online else folded or "none",
+                "producer": None if plan.fold is None else plan.fold.producer,
                 "sqnr_db": -10 * float(np.log10(max(plan.error, 1e-12))),
             }
         )
@@ -275,5 +295,10 @@ def _failure(verified: dict[str, Any]) -> str:
     )
 
 
-def _report(*_: Any) -> None:
-    """Filled in when the report exists."""
+def _command(settings: BuildSettings) -> str:
+    """The command line that makes the same bundle."""
+    calib = "" if settings.calib is None else f" --calib {settings.calib}"
+    return (
+        f"quantface-export build --model {settings.model} --recipe {settings.recipe}{calib} "
+        f"--calib-count {settings.calib_count} --seed {settings.seed}"
+    )

@@ -36,7 +36,9 @@ def run_stages(stages: dict[str, nn.Module], images: Tensor) -> dict[str, Tensor
     return {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
 
 
-def golden(stages: dict[str, nn.Module], images: Tensor) -> tuple[dict[str, NDArray[np.float32]], float]:
+def golden(
+    stages: dict[str, nn.Module], images: Tensor
+) -> tuple[dict[str, NDArray[np.float32]], float]:
     """The reference's tensors, and how far float64 moves its image.
 
     The integers are exact either way; what differs is which side of a tie a float lands on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -57,7 +57,7 @@ def open_session(
     return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
-def run(session: ort.InferenceSession, *inputs: NDArray[np.float32]) -> list[NDArray[np.generic]]:
+def run(session: ort.InferenceSession, *inputs: NDArray[np.float32]) -> list[NDArray[Any]]:
     """All outputs of a stage for positional inputs."""
     names = [i.name for i in session.get_inputs()]
     return session.run(None, dict(zip(names, inputs, strict=True)))

@@ -67,20 +67,20 @@ def verify(bundle: Bundle, step: Callable[[str], None] = lambda _: None) -> dict
             step(f"{name}, {variant}, optimizations {optimization}")
             stages.append(_stage(bundle, name, golden, variant, optimization))
     end_to_end = _end_to_end(bundle, golden, step)
-    passed = (
-        all(s["passed"] for s in stages) and end_to_end["passed"] and not fusion["missing"]
-    )
+    passed = all(s["passed"] for s in stages) and end_to_end["passed"] and not fusion["missing"]
     return {"passed": passed, "stages": stages, "end_to_end": end_to_end, "fusion": fusion}
 
 
 def _stage(
-    bundle: Bundle, name: str, golden: dict[str, Array], variant: Variant, optimization: Optimization
+    bundle: Bundle,
+    name: str,
+    golden: dict[str, Array],
+    variant: Variant,
+    optimization: Optimization,
 ) -> dict[str, Any]:
     inputs = [golden[key][:1] for key in STAGE_INPUTS[name]]
     reference = golden[STAGE_OUTPUT[name]][:1]
-    parity = compare_stage(
-        bundle.stage(name), inputs, variant=variant, optimization=optimization
-    )
+    parity = compare_stage(bundle.stage(name), inputs, variant=variant, optimization=optimization)
     return {
         "name": name,
         "variant": variant,
@@ -100,7 +100,7 @@ def _end_to_end(
     """The worst case over the runtime settings that users have."""
     floor = float(bundle.manifest["noise_floor_psnr_db"])
     needed = max(MIN_PSNR_DB, floor - 20 * math.log10(NOISE_FACTOR))
-    cases = []
+    cases: list[dict[str, Any]] = []
     for optimization in ("off", "all"):
         step(f"end to end, optimizations {optimization}")
         runner = Runner(bundle, optimization=optimization)

@@ -11,6 +11,7 @@ share its transform and its codes, never a DequantizeLinear: a shared one would 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -41,7 +42,7 @@ class _Expansion:
         self.initializers: dict[str, ir.Value] = {}
         self.sites: dict[tuple[str, str], _Balanced] = {}
 
-    def constant(self, name: str, array: NDArray[np.generic]) -> ir.Value:
+    def constant(self, name: str, array: NDArray[Any] | np.generic) -> ir.Value:
         """An initializer; asked for twice under one name it is the same one."""
         if name not in self.initializers:
             tensor = ir.Tensor(np.array(array, order="C"), name=name)
@@ -50,7 +51,14 @@ class _Expansion:
             self.initializers[name] = value
         return self.initializers[name]
 
-    def op(self, kind: str, inputs: list[ir.Value], name: str, domain: str = "", **attributes: int | list[int]) -> ir.Value:
+    def op(
+        self,
+        kind: str,
+        inputs: list[ir.Value],
+        name: str,
+        domain: str = "",
+        **attributes: int | list[int],
+    ) -> ir.Value:
         """Append a node; its output carries its name."""
         attrs = [ir.convenience.convert_attribute(k, v) for k, v in attributes.items()]
         node = ir.Node(domain, kind, inputs, attributes=attrs, name=name)
@@ -68,13 +76,26 @@ class _Expansion:
         if layer.balance is not None:
             d = self.constant(f"{site}/d", layer.balance.d.numpy().astype(np.float32))
             m, p = factor(layer.balance.block)
-            x = self.op("Hadamard", [x, d], f"{site}/balanced", DOMAIN, axis=layer.channel_dim, seed=m, log2=p.bit_length() - 1)
+            x = self.op(
+                "Hadamard",
+                [x, d],
+                f"{site}/balanced",
+                DOMAIN,
+                axis=layer.channel_dim,
+                seed=m,
+                log2=p.bit_length() - 1,
+            )
         scale = self.constant(f"{site}/scale", np.float32(grid.scale))
         zero_point = self.constant(f"{site}/zero_point", np.uint8(grid.zero_point))
         clipped = x
         if grid.bits < 8:
-            low, high = (np.float32(grid.scale) * np.float32(c - grid.zero_point) for c in (0, grid.top))
-            bounds = [self.constant(f"{site}/clip_low", low), self.constant(f"{site}/clip_high", high)]
+            low, high = (
+                np.float32(grid.scale) * np.float32(c - grid.zero_point) for c in (0, grid.top)
+            )
+            bounds = [
+                self.constant(f"{site}/clip_low", low),
+                self.constant(f"{site}/clip_high", high),
+            ]
             clipped = self.op("Clip", [x, *bounds], f"{site}/clipped")
         codes = self.op("QuantizeLinear", [clipped, scale, zero_point], f"{site}/codes")
         self.sites[key] = _Balanced(x, codes, scale, zero_point)
@@ -95,7 +116,7 @@ class _Expansion:
         """The convolution's subgraph; returns its float output."""
         assert layer.y_grid is not None
         name, site = layer.name, self.balanced(layer, x)
-        geometry = {
+        geometry: dict[str, Any] = {
             "kernel_shape": list(layer.weight.shape[2:]),
             "strides": list(layer.stride),
             "pads": [*layer.padding, *layer.padding],
@@ -132,11 +153,19 @@ class _Expansion:
         dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
         weight = self.weight(layer, layer.weight.numpy().T, axis=1)
         y = self.op("MatMul", [dq, weight], f"{name}/product")
-        y = self.op("Add", [y, self.constant(f"{name}/bias", layer.bias.numpy()[None, None])], f"{name}/integer")
+        y = self.op(
+            "Add",
+            [y, self.constant(f"{name}/bias", layer.bias.numpy()[None, None])],
+            f"{name}/integer",
+        )
         if layer.down is None or layer.up is None:
             return y
-        low = self.op("MatMul", [site.x, self.constant(f"{name}/down", layer.down.numpy().T)], f"{name}/low")
-        branch = self.op("MatMul", [low, self.constant(f"{name}/up", layer.up.numpy().T)], f"{name}/branch")
+        low = self.op(
+            "MatMul", [site.x, self.constant(f"{name}/down", layer.down.numpy().T)], f"{name}/low"
+        )
+        branch = self.op(
+            "MatMul", [low, self.constant(f"{name}/up", layer.up.numpy().T)], f"{name}/branch"
+        )
         return self.op("Add", [y, branch], f"{name}/y")
 
 
@@ -174,5 +203,5 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer]) -> None:
     model.opset_imports.pop(MARKER_DOMAIN, None)
     if any(node.domain == DOMAIN for node in model.graph):
         model.opset_imports[DOMAIN] = VERSION
-        function = ir.from_proto(hadamard_function())
+        function = ir.serde.deserialize_function(hadamard_function())
         model.functions[function.identifier()] = function

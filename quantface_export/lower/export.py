@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from quantface_export.lower.marker import with_markers
 
-
 OPSET = 21
 
 

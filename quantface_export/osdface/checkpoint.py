@@ -80,11 +80,18 @@ def merge_lora(state: State, lora: State, source: Path) -> None:
     pairs: dict[str, dict[str, Tensor]] = {}
     for key, tensor in lora.items():
         name = key.removeprefix("unet.").removesuffix(".weight")
-        for suffix, part in (("lora_A", "a"), ("lora_B", "b"), ("lora.down", "a"), ("lora.up", "b")):
+        for suffix, part in (
+            ("lora_A", "a"),
+            ("lora_B", "b"),
+            ("lora.down", "a"),
+            ("lora.up", "b"),
+        ):
             if name.endswith(f".{suffix}"):
                 pairs.setdefault(name.removesuffix(f".{suffix}"), {})[part] = tensor.float()
     if not pairs:
-        raise CheckpointError(f"{source} holds no LoRA pairs; expected keys like unet.*.lora_A.weight")
+        raise CheckpointError(
+            f"{source} holds no LoRA pairs; expected keys like unet.*.lora_A.weight"
+        )
     for name, pair in pairs.items():
         key = f"{name}.weight"
         if set(pair) != {"a", "b"} or key not in state:
@@ -143,5 +150,7 @@ def _fill(module: nn.Module, state: State, source: Path) -> None:
     ]
     if problems:
         listed = "; ".join(problems[:LISTED])
-        raise CheckpointError(f"{source} is of another model: {len(problems)} keys differ: {listed}")
+        raise CheckpointError(
+            f"{source} is of another model: {len(problems)} keys differ: {listed}"
+        )
     module.load_state_dict({k: v.float() for k, v in state.items()})

@@ -8,7 +8,6 @@ that a device only passes tensors along.
 from __future__ import annotations
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn

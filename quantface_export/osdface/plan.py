@@ -17,7 +17,7 @@ FLOAT_LAYERS = {"vae_decoder": ("post_quant_conv",)}
 FLOAT_PARTS = {
     "GroupNorm, LayerNorm, SiLU, GELU": "no multiply-accumulate; ranges vary per image",
     "attention products and softmax": "quantizing them costs more time than it saves on a CPU",
-    "residual adds, concatenations, up-sampling": "memory traffic only; 8-bit grids would clip skips",
+    "residual adds, concatenations, up-sampling": "memory traffic; 8-bit grids would clip skips",
     "low-rank branches": "they carry what 4 bits can't (paper eq. 9)",
     "codebook search": "an argmin over distances; runs once on 256 positions",
     "the decoder's post_quant_conv": "4x4 weights; requantizing its output would cost more",

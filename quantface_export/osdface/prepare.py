@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
@@ -47,6 +49,8 @@ def fold_pointwise(conv: nn.Conv2d, after: nn.Conv2d) -> None:
 
     ``A (W x + b) + c = (A W) x + (A b + c)``.
     """
+    assert conv.bias is not None
+    assert after.bias is not None
     a = after.weight[:, :, 0, 0]
     conv.weight = nn.Parameter(torch.einsum("fg,gchw->fchw", a, conv.weight), requires_grad=False)
     conv.bias = nn.Parameter(a @ conv.bias + after.bias, requires_grad=False)
@@ -55,5 +59,6 @@ def fold_pointwise(conv: nn.Conv2d, after: nn.Conv2d) -> None:
 def prepare(model: Osdface) -> None:
     """Make ``model`` what a device runs: no time layers, no ``quant_conv``. In place."""
     fold_timestep(model.unet.unet)
-    fold_pointwise(model.vae_encoder.encoder.conv_out, model.vae_encoder.quant_conv)
-    model.vae_encoder.quant_conv = nn.Identity()
+    encoder: Any = model.vae_encoder
+    fold_pointwise(encoder.encoder.conv_out, encoder.quant_conv)
+    encoder.quant_conv = nn.Identity()

@@ -6,6 +6,8 @@ Module names follow the keys of OSDFace's ``associate_2.ckpt`` (behind the prefi
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,6 +63,40 @@ class Downsample(nn.Module):
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
+class Level(nn.Module):
+    """Residual blocks of one resolution, each with attention or none, then a downsampling."""
+
+    def __init__(
+        self, c_in: int, c_out: int, config: VreConfig, *, attention: bool, downsample: bool
+    ) -> None:
+        super().__init__()
+        widths = [c_in] + [c_out] * config.res_blocks
+        self.block = nn.ModuleList(ResBlock(a, b, config.groups) for a, b in pairwise(widths))
+        heads = range(config.res_blocks if attention else 0)
+        self.attn = nn.ModuleList(AttentionBlock(c_out, config.groups) for _ in heads)
+        self.downsample = Downsample(c_out) if downsample else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, block in enumerate(self.block):
+            x = block(x)
+            if len(self.attn):
+                x = self.attn[i](x)
+        return x if self.downsample is None else self.downsample(x)
+
+
+class Middle(nn.Module):
+    """Block, attention, block at the lowest resolution."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.block_1 = ResBlock(channels, channels, groups)
+        self.attn_1 = AttentionBlock(channels, groups)
+        self.block_2 = ResBlock(channels, channels, groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
 class Encoder(nn.Module):
     """VQ-VAE encoder: (N, 3, s, s) in [-1, 1] to (N, latent, s', s'), s' = s / 2^(levels-1)."""
 
@@ -68,36 +104,27 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [config.channels * m for m in config.multipliers]
         self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1)
-        self.down = nn.ModuleList()
-        width = config.channels
-        for level, out in enumerate(widths):
-            stage = nn.Module()
-            stage.block, stage.attn = nn.ModuleList(), nn.ModuleList()
-            for _ in range(config.res_blocks):
-                stage.block.append(ResBlock(width, out, config.groups))
-                width = out
-                if size >> level == config.attention_side:
-                    stage.attn.append(AttentionBlock(width, config.groups))
-            if level < len(widths) - 1:
-                stage.downsample = Downsample(width)
-            self.down.append(stage)
-        self.mid = nn.Module()
-        self.mid.block_1 = ResBlock(width, width, config.groups)
-        self.mid.attn_1 = AttentionBlock(width, config.groups)
-        self.mid.block_2 = ResBlock(width, width, config.groups)
+        last = len(widths) - 1
+        self.down = nn.ModuleList(
+            Level(
+                c_in,
+                c_out,
+                config,
+                attention=size >> i == config.attention_side,
+                downsample=i < last,
+            )
+            for i, (c_in, c_out) in enumerate(pairwise([config.channels, *widths]))
+        )
+        width = widths[-1]
+        self.mid = Middle(width, config.groups)
         self.norm_out = nn.GroupNorm(config.groups, width, eps=NORM_EPS)
         self.conv_out = nn.Conv2d(width, config.latent, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv_in(x)
-        for stage in self.down:
-            for i, block in enumerate(stage.block):
-                h = block(h)
-                if len(stage.attn):
-                    h = stage.attn[i](h)
-            if hasattr(stage, "downsample"):
-                h = stage.downsample(h)
-        h = self.mid.block_2(self.mid.attn_1(self.mid.block_1(h)))
+        for level in self.down:
+            h = level(h)
+        h = self.mid(h)
         return self.conv_out(F.silu(self.norm_out(h)))
 
 

@@ -22,7 +22,10 @@ from quantface_export.osdface.config import NANO
 from quantface_export.osdface.model import Osdface
 
 RANK = 16
-ADAPTED = ("mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "down_blocks.0.resnets.0.conv1")
+ADAPTED = (
+    "mid_block.attentions.0.transformer_blocks.0.attn1.to_q",
+    "down_blocks.0.resnets.0.conv1",
+)
 
 
 @pytest.fixture(params=["lora_A/lora_B", "lora.down/lora.up"])
@@ -41,7 +44,9 @@ def files(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         lora[f"unet.{name}.{up}.weight"] = torch.randn(f, RANK, *(1 for _ in taps)) * 0.1
     save_file(lora, tmp_path / LORA)
     prompt = model.vre.embedding_change.state_dict()
-    torch.save({k: v[..., None] if v.ndim == 2 else v for k, v in prompt.items()}, tmp_path / PROMPT)
+    torch.save(
+        {k: v[..., None] if v.ndim == 2 else v for k, v in prompt.items()}, tmp_path / PROMPT
+    )
     vre = {VRE_PREFIX + k: v for k, v in model.vre.vre.state_dict().items()}
     others = {f"{VRE_PREFIX}decoder.conv_in.weight": torch.ones(3), "loss_LQ.x": torch.ones(1)}
     torch.save({"state_dict": vre | others, "epoch": 3}, tmp_path / VRE)
@@ -95,6 +100,12 @@ def test_a_pickle_with_code_is_not_run(files: Path, capsys: pytest.CaptureFixtur
 
 
 def test_lora_of_another_unet_is_refused(files: Path) -> None:
-    save_file({"unet.nowhere.lora_A.weight": torch.ones(1, 2), "unet.nowhere.lora_B.weight": torch.ones(2, 1)}, files / LORA)
+    save_file(
+        {
+            "unet.nowhere.lora_A.weight": torch.ones(1, 2),
+            "unet.nowhere.lora_B.weight": torch.ones(2, 1),
+        },
+        files / LORA,
+    )
     with pytest.raises(CheckpointError, match="does not have"):
         load_osdface(NANO, files, files)

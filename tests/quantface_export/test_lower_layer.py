@@ -37,7 +37,9 @@ def recipe(bits: int, rank: int = 16) -> Recipe:
     return Recipe(name="test", weight_bits=bits, activation_bits=bits, rank=rank)
 
 
-def quantized(model: nn.Module, x: Tensor, settings: Recipe, edges: tuple[str, ...] = ()) -> QuantLayer:
+def quantized(
+    model: nn.Module, x: Tensor, settings: Recipe, edges: tuple[str, ...] = ()
+) -> QuantLayer:
     model.eval().requires_grad_(False)
     quantize(model, observe(model, [(x,)], seed=0), settings, edges=edges, seed=5)
     observe_outputs(model, [(x,)])

@@ -8,7 +8,14 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from quantface_export.osdface.config import BETA_END, BETA_START, NANO, OSDFACE, PROMPT_TOKENS, TRAIN_STEPS
+from quantface_export.osdface.config import (
+    BETA_END,
+    BETA_START,
+    NANO,
+    OSDFACE,
+    PROMPT_TOKENS,
+    TRAIN_STEPS,
+)
 from quantface_export.osdface.model import Osdface, alpha_bar
 from quantface_export.osdface.plan import EDGES, FLOAT_LAYERS
 from quantface_export.osdface.prepare import prepare

@@ -1,0 +1,50 @@
+"""One real bundle of the embedded model, built once for all tests that need one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SEED = 11
+
+
+def command(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "quantface_export", *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A W4A4 bundle of nano and what ``build --json`` said of it."""
+    folder = tmp_path_factory.mktemp("built")
+    done = command(
+        "build",
+        "--seed",
+        SEED,
+        "--calib-count",
+        8,
+        "--out",
+        folder / "b",
+        "--json",
+        folder / "j.json",
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "b", json.loads((folder / "j.json").read_text())
+
+
+@pytest.fixture
+def copied(built: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may damage."""
+    return Path(shutil.copytree(built[0], tmp_path / "bundle"))
