@@ -64,10 +64,10 @@ def varied(image: Image, rng: np.random.Generator) -> Image:
     top, left = rng.integers(0, size - side + 1, 2)
     crop = image[top : top + side, left : left + side]
     if side < size:
-        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC)
+        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
     exponent = np.exp(rng.uniform(-_GAMMA, _GAMMA) + rng.uniform(-_GAMMA, _GAMMA, 3) / 2)
     table = 255 * np.linspace(0, 1, 256)[:, None] ** exponent
-    return cv2.LUT(crop, np.rint(table).astype(np.uint8)[None])
+    return cv2.LUT(crop, np.rint(table).astype(np.uint8)[None]).astype(np.uint8)
 
 
 def pair(seed: int, number: int, faces: Image) -> tuple[Image, Image]:

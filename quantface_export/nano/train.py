@@ -37,7 +37,6 @@ def train(
     checkpoint: Path,
     weights: Path,
     resume: bool = False,
-    compiled: bool = False,
 ) -> Osdface:
     """Train nano; returns the moving average of its weights.
 
@@ -49,15 +48,12 @@ def train(
         checkpoint: File to go on from, rewritten every 500 steps and at the end.
         weights: File for the averaged weights so far, rewritten every tenth of the run.
         resume: Go on from the checkpoint, with the same seed and schedule.
-        compiled: Compile the networks with torch.compile; pays on a GPU.
     """
     cv2.setNumThreads(1)  # here: a forked worker that changes it waits for ever
     faces = rendered_faces(seed, schedule.faces, NANO.size, workers)
     training = Training(schedule, seed, device)
     if resume:
         training.load(checkpoint)
-    if compiled:
-        training.compile()
     batches = Batches(seed, faces, schedule.batch, training.number).loader(workers)
     judged = held_out_faces(16, NANO.size)
     began, reported = time.monotonic() - training.seconds, training.share
@@ -100,31 +96,31 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=15 if cuda else 1)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/nano"), help="folder for checkpoint and pictures"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    parser.add_argument("--compile", action="store_true", help="with torch.compile")
     args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     model = train(
         Schedule(**{field.name: getattr(args, field.name) for field in fields(Schedule)}),
         seed=args.seed,
         device="cuda" if cuda else "cpu",
         workers=args.workers,
-        checkpoint=args.out.with_suffix(".checkpoint"),
+        checkpoint=args.work / "checkpoint.pt",
         weights=args.out,
         resume=args.resume,
-        compiled=args.compile,
     )
     save_nano(model, args.out)
     print(f"trained in {time.monotonic() - began:.0f} s")
-    results = {
-        "64 held-out faces": evaluate(model, held_out_faces(64, NANO.size)),
-        "held-out photograph": evaluate(model, held_out_photograph(NANO.size, 8)),
-    }
-    for name, result in results.items():
+    faces = evaluate(model, held_out_faces(64, NANO.size))
+    photograph = evaluate(model, held_out_photograph(NANO.size, 8))
+    for name, result in (("64 held-out faces", faces), ("held-out photograph", photograph)):
         before, after = (result.psnr(x).mean() for x in (result.degraded, result.restored))
         print(f"{name}: {before:.2f} -> {after:.2f} dB ({result.gain_db:+.2f})")
-    picture = sheet(*results.values())
-    cv2.imwrite(str(args.out.with_suffix(".png")), np.ascontiguousarray(picture[..., ::-1]))
+    picture = sheet(faces, photograph)
+    cv2.imwrite(str(args.work / "sheet.png"), np.ascontiguousarray(picture[..., ::-1]))
 
 
 if __name__ == "__main__":

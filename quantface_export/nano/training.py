@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from quantface_export.osdface.model import Osdface
 EMA_DECAY = 0.998
 WARM_UP = 0.03
 REVIVE_EVERY = 50
+CRITIC_RATE = 4e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +60,16 @@ class Schedule:
 
 
 CPU_HOUR = Schedule(steps=1000, batch=8, faces=2000)
-"""Under an hour on two cores without AVX-512."""
+"""About an hour on two idle cores without AVX-512.
 
-GPU = Schedule(steps=20_000, batch=96, faces=20_000, sharpen=0.6, minutes=8)
-"""Under ten minutes on one H100 with 16 cores that render."""
+Gains 2.0 dB on held-out faces and 1.4 dB on the photograph (measured on a GPU in bfloat16).
+"""
+
+GPU = Schedule(steps=1890, batch=64, faces=8000, rate=8e-4, sharpen=0.62)
+"""The shipped weights: eight minutes on one H100 with 16 cores that render.
+
+Gains 4.0 dB on held-out faces and 1.0 dB on the photograph.
+"""
 
 
 def _average(averages: Any, current: Any, count: Any) -> None:
@@ -76,16 +83,21 @@ class Training:
     def __init__(self, schedule: Schedule, seed: int, device: str) -> None:
         torch.manual_seed(seed)
         self.schedule, self.seed, self.device = schedule, seed, device
-        self.model, self.decoder, self.critic = (
-            m.to(device, memory_format=torch.channels_last)
-            for m in (Osdface(NANO), CodeDecoder(), Critic())
-        )
+        self.model, self.decoder = Osdface(NANO).to(device), CodeDecoder().to(device)
+        self.critic = Critic().to(device)
+        for module in (self.model, self.decoder, self.critic):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.model, multi_avg_fn=_average)
         self.parameters = [*self.model.parameters(), *self.decoder.parameters()]
-        fused = {"betas": (0.9, 0.99), "weight_decay": 1e-4, "fused": device == "cuda"}
-        self.optimizer = torch.optim.AdamW(self.parameters, schedule.rate, **fused)
-        self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), 4e-4, **fused)
+        self.optimizer = self._adam(self.parameters, schedule.rate)
+        self.critic_optimizer = self._adam(list(self.critic.parameters()), CRITIC_RATE)
         self.number, self.seconds = 0, 0.0
+
+    def _adam(self, parameters: list[nn.Parameter], rate: float) -> torch.optim.AdamW:
+        fused = self.device == "cuda"
+        return torch.optim.AdamW(
+            parameters, rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=fused
+        )
 
     @property
     def share(self) -> float:
@@ -119,18 +131,7 @@ class Training:
 
     def trained(self) -> Osdface:
         """The moving average of the weights, for evaluation."""
-        return self.average.module.eval().requires_grad_(False)
-
-    def compile(self) -> None:
-        """Compile the networks; the first step then takes a minute or two."""
-        model = self.model
-        for module in (
-            model.unet.unet,
-            model.vae_encoder.encoder,
-            model.vae_decoder.decoder,
-            model.vre.vre.encoder,
-        ):
-            module.compile()
+        return cast(Osdface, self.average.module).eval().requires_grad_(False)
 
     def _descend(
         self,
