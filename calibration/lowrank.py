@@ -17,6 +17,8 @@ def svd_branch(w: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         w: (F, C, ...) float32; as a matrix it is (F, C * taps).
         rank: r, at least 1.
 
+    Both factors are representable in float16, in which bundles store them.
+
     Returns:
         ``down`` (r, C, ...), which reads the input like a layer of r outputs, and ``up``
         (F, r). The singular values are shared evenly, so that both have a like range.
@@ -30,7 +32,12 @@ def svd_branch(w: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         up, down = top * root, (top / root).T @ flat
     else:
         up, down = flat @ (top / root), (top * root).T
-    return down.reshape(rank, *w.shape[1:]), up
+    return _stored(down.reshape(rank, *w.shape[1:])), _stored(up)
+
+
+def _stored(factor: Tensor) -> Tensor:
+    """What is left of a factor after it was stored as float16."""
+    return factor.half().to(factor.dtype)
 
 
 def product(down: Tensor, up: Tensor) -> Tensor:

@@ -38,13 +38,8 @@ class Recipe:
             raise ValueError(f"rank must be 0 or more, got {self.rank}")
 
     def layer_rank(self, c_in: int, c_out: int) -> int:
-        """Rank of one layer's branch: at most a quarter of what the layer itself can have.
-
-        Every layer of OSDFace but the first and last has at least 64 channels, so there
-        this is ``rank``; it keeps the narrow layers of small models from being replaced
-        by their own branch.
-        """
-        return min(self.rank, min(c_in, c_out) // 4)
+        """Rank of one layer's branch: never more than the layer itself can have."""
+        return min(self.rank, c_in, c_out)
 
 
 RECIPES = {

@@ -112,6 +112,11 @@ class _Expansion:
             codes = self.constant(f"{name}/weight_int8", array)
         return self.op("DequantizeLinear", [codes, scale], f"{name}/weight_float", axis=axis)
 
+    def half(self, name: str, array: NDArray[np.float32]) -> ir.Value:
+        """A float32 constant stored as float16; the runtime folds the Cast at load."""
+        stored = self.constant(name, array.astype(np.float16))
+        return self.op("Cast", [stored], f"{name}_float", to=ir.DataType.FLOAT.value)
+
     def conv(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
         """The convolution's subgraph; returns its float output."""
         assert layer.y_grid is not None
@@ -141,8 +146,8 @@ class _Expansion:
         y = self.op("DequantizeLinear", [y, *grid], f"{name}/integer")
         if layer.down is None or layer.up is None:
             return y
-        down = self.constant(f"{name}/down", layer.down.numpy())
-        up = self.constant(f"{name}/up", layer.up.numpy()[:, :, None, None])
+        down = self.half(f"{name}/down", layer.down.numpy())
+        up = self.half(f"{name}/up", layer.up.numpy()[:, :, None, None])
         low = self.op("Conv", [site.x, down], f"{name}/low", **geometry)
         branch = self.op("Conv", [low, up], f"{name}/branch")
         return self.op("Add", [y, branch], f"{name}/y")
@@ -160,12 +165,10 @@ class _Expansion:
         )
         if layer.down is None or layer.up is None:
             return y
-        low = self.op(
-            "MatMul", [site.x, self.constant(f"{name}/down", layer.down.numpy().T)], f"{name}/low"
-        )
-        branch = self.op(
-            "MatMul", [low, self.constant(f"{name}/up", layer.up.numpy().T)], f"{name}/branch"
-        )
+        down = self.half(f"{name}/down", layer.down.numpy().T)
+        up = self.half(f"{name}/up", layer.up.numpy().T)
+        low = self.op("MatMul", [site.x, down], f"{name}/low")
+        branch = self.op("MatMul", [low, up], f"{name}/branch")
         return self.op("Add", [y, branch], f"{name}/y")
 
 

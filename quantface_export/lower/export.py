@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Sequence
 
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from quantface_export.lower.marker import with_markers
 
 OPSET = 21
+
+# says at every export that torchvision, which nothing here needs, is missing
+logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from quantface_export.nano.data import Batches, rendered_faces
 from quantface_export.nano.evaluate import evaluate, held_out_faces, held_out_photograph, sheet
 from quantface_export.nano.training import CPU_HOUR, GPU, Schedule, Training
-from quantface_export.nano.weights import WEIGHTS, save_nano
+from quantface_export.nano.weights import WEIGHTS, load_nano, save_nano
 from quantface_export.osdface.config import NANO
 from quantface_export.osdface.model import Osdface
 
@@ -36,6 +36,7 @@ def train(
     workers: int,
     checkpoint: Path,
     weights: Path,
+    start: Path | None = None,
     resume: bool = False,
 ) -> Osdface:
     """Train nano; returns the moving average of its weights.
@@ -47,11 +48,14 @@ def train(
         workers: Processes that render and degrade; 0 for this one.
         checkpoint: File to go on from, rewritten every 500 steps and at the end.
         weights: File for the averaged weights so far, rewritten every tenth of the run.
+        start: Weights to start from; None starts from random ones.
         resume: Go on from the checkpoint, with the same seed and schedule.
     """
     cv2.setNumThreads(1)  # here: a forked worker that changes it waits for ever
     faces = rendered_faces(seed, schedule.faces, NANO.size, workers)
     training = Training(schedule, seed, device)
+    if start is not None:
+        training.start_from(load_nano(start))
     if resume:
         training.load(checkpoint)
     batches = Batches(seed, faces, schedule.batch, training.number).loader(workers)
@@ -99,6 +103,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("build/nano"), help="folder for checkpoint and pictures"
     )
+    parser.add_argument("--start", type=Path, help="weights to start from; random if left out")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -110,6 +115,7 @@ def main() -> None:
         workers=args.workers,
         checkpoint=args.work / "checkpoint.pt",
         weights=args.out,
+        start=args.start,
         resume=args.resume,
     )
     save_nano(model, args.out)

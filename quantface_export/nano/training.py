@@ -39,6 +39,9 @@ class Schedule:
         faces: Rendered faces that the pairs are drawn from.
         rate: Peak learning rate of AdamW (linear warm-up, then cosine to zero).
         sharpen: Share of the run after which the critic takes part; 1 for never.
+        noise: Gaussian noise on the input of every convolution and linear layer, as a share
+            of the input's RMS: a network that learns under it keeps its signal above the
+            rounding noise of 4 bits (about 0.1).
         minutes: The run ends after this time if that is sooner; None for no limit.
     """
 
@@ -47,6 +50,7 @@ class Schedule:
     faces: int
     rate: float = 1e-3
     sharpen: float = 1.0
+    noise: float = 0.0
     minutes: float | None = None
 
     def share(self, step: int, seconds: float) -> float:
@@ -77,6 +81,18 @@ def _average(averages: Any, current: Any, count: Any) -> None:
     get_ema_multi_avg_fn(decay)(averages, current, count)
 
 
+def add_noise(model: nn.Module, share: float) -> None:
+    """Make every convolution and linear layer read ``x + share * rms(x) * N(0, 1)``."""
+
+    def noisy(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        x = args[0]
+        return (x + torch.randn_like(x) * (share * x.detach().square().mean().sqrt()),)
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_pre_hook(noisy)
+
+
 class Training:
     """Everything that changes from step to step."""
 
@@ -88,6 +104,8 @@ class Training:
         for module in (self.model, self.decoder, self.critic):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.model, multi_avg_fn=_average)
+        if schedule.noise:
+            add_noise(self.model, schedule.noise)
         self.parameters = [*self.model.parameters(), *self.decoder.parameters()]
         self.optimizer = self._adam(self.parameters, schedule.rate)
         self.critic_optimizer = self._adam(list(self.critic.parameters()), CRITIC_RATE)
@@ -98,6 +116,11 @@ class Training:
         return torch.optim.AdamW(
             parameters, rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=fused
         )
+
+    def start_from(self, model: Osdface) -> None:
+        """Take over a trained model's weights."""
+        for own in (self.model, cast(Osdface, self.average.module)):
+            own.load_state_dict(model.state_dict())
 
     @property
     def share(self) -> float:
