@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from calibration.degradation import degrade
 from calibration.faces import face
-from calibration.photographs import crops
 
 Image = NDArray[np.uint8]
 
@@ -21,19 +20,16 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def generated(count: int, size: int, seed: int) -> tuple[list[Image], list[Image]]:
-    """Degraded images and their clean originals: three rendered faces to one photograph's crop.
+    """Degraded rendered faces and their clean originals.
 
     Args:
         count: How many.
         size: Pixels per side.
-        seed: Chooses faces, crops and degradations.
+        seed: Chooses faces and degradations.
     """
     rng = np.random.default_rng(seed)
-    photographs = crops(rng, size)
-    clean = [
-        next(photographs) if i % 4 == 3 else face(CALIBRATION_SEEDS + seed * 10_000 + i, size).image
-        for i in range(count)
-    ]
+    first = CALIBRATION_SEEDS + seed * 10_000
+    clean = [face(first + i, size).image for i in range(count)]
     return [degrade(image, rng) for image in clean], clean
 
 

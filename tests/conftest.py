@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 SEED = 11
 
 
-def command(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run_command(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "quantface_export", *map(str, args)],
@@ -26,10 +27,16 @@ def command(*args: object, cwd: Path | None = None) -> subprocess.CompletedProce
 
 
 @pytest.fixture(scope="session")
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line: ``command("verify", bundle, cwd=...)``."""
+    return run_command
+
+
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A W4A4 bundle of nano and what ``build --json`` said of it."""
     folder = tmp_path_factory.mktemp("built")
-    done = command(
+    done = run_command(
         "build",
         "--seed",
         SEED,

@@ -8,6 +8,7 @@ small decoder that is thrown away). Late in a long run a critic of patches adds 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from quantface_export.nano.data import Batches, rendered_faces
 from quantface_export.nano.evaluate import evaluate, held_out_faces, held_out_photograph, sheet
-from quantface_export.nano.training import CPU_HOUR, GPU, Schedule, Training
+from quantface_export.nano.training import CPU_HOUR, GPU, ROBUST, Schedule, Training
 from quantface_export.nano.weights import WEIGHTS, load_nano, save_nano
 from quantface_export.osdface.config import NANO
 from quantface_export.osdface.model import Osdface
@@ -91,6 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     cuda = torch.cuda.is_available()
     usual = GPU if cuda else CPU_HOUR
+    if "--start" in sys.argv:
+        usual = ROBUST
     for field in fields(Schedule):
         default = getattr(usual, field.name)
         kind = type(default) if field.name != "minutes" else float

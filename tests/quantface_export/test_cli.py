@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 import skimage.data
-from conftest import command
 from onnx import numpy_helper
 
 from quantface_export.bundle import MANIFEST, load_bundle, write_manifest
@@ -20,6 +20,7 @@ from quantface_export.photo.image import read_image
 from quantface_export.photo.write import write_image
 
 Built = tuple[Path, dict[str, Any]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 STAGE_KEYS = {
     "name", "variant", "optimization", "max_abs", "sqnr_db", "mismatch_fraction", "lsb_max",
@@ -73,7 +74,7 @@ def test_verify_repeats_it_without_torch(built: Built, tmp_path: Path) -> None:
     )
 
 
-def test_verify_fails_on_a_wrong_weight(copied: Path) -> None:
+def test_verify_fails_on_a_wrong_weight(command: Command, copied: Path) -> None:
     """A weight that differs from the reference's: hashes agree, the picture does not."""
     path = copied / "vae_decoder" / "model.onnx"
     model = onnx.load(path)
@@ -93,7 +94,7 @@ def test_verify_fails_on_a_wrong_weight(copied: Path) -> None:
     assert "FAILED" in done.stderr
 
 
-def test_restore_a_photograph(built: Built, tmp_path: Path) -> None:
+def test_restore_a_photograph(command: Command, built: Built, tmp_path: Path) -> None:
     photo = skimage.data.astronaut()
     write_image(tmp_path / "in.png", photo)
     (tmp_path / "broken.png").write_bytes(b"not an image")
@@ -114,7 +115,7 @@ def test_restore_a_photograph(built: Built, tmp_path: Path) -> None:
     assert np.abs(restored.astype(int) - photo).mean() < 12
 
 
-def test_restore_without_a_face_is_3(built: Built, tmp_path: Path) -> None:
+def test_restore_without_a_face_is_3(command: Command, built: Built, tmp_path: Path) -> None:
     write_image(tmp_path / "gray.png", np.full((200, 200, 3), 127, np.uint8))
     done = command(
         "restore", tmp_path / "gray.png", "--bundle", built[0], "--out", tmp_path / "out"
@@ -124,7 +125,7 @@ def test_restore_without_a_face_is_3(built: Built, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["build", "verify", "restore"])
-def test_help_has_an_example(name: str) -> None:
+def test_help_has_an_example(command: Command, name: str) -> None:
     done = command(name, "--help")
     assert done.returncode == 0
     assert f"quantface-export {name}" in " ".join(done.stdout.split())
@@ -143,7 +144,9 @@ def test_help_has_an_example(name: str) -> None:
         (["build", "--no-such-option"], "No such option"),
     ],
 )
-def test_bad_input_gets_one_line(args: list[str], message: str, tmp_path: Path) -> None:
+def test_bad_input_gets_one_line(
+    command: Command, args: list[str], message: str, tmp_path: Path
+) -> None:
     done = command(*args, cwd=tmp_path)
     assert done.returncode != 0
     assert message in done.stderr
