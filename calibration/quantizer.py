@@ -11,13 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SAFE_WEIGHT = 64
-"""Largest weight code of an 8-bit layer.
-
-Integer kernels on x86 without VNNI add pairs of u8 x s8 products in saturating int16.
-``2 * 255 * 64 = 32640`` fits, 65 would not: so no sum saturates, and every CPU gives the
-same integers.
-"""
+from onnx_ops.integer import SAFE_WEIGHT
 
 SHRINK = torch.linspace(0.3, 1.0, 22)
 """Candidate shares of the full range in a search for the least squared error."""

@@ -99,8 +99,8 @@ def build(
     json: Json = None,
 ) -> None:
     """Quantize a model, lower it to ONNX, verify it and write the bundle."""
-    from quantface_export.pipeline import BuildSettings
     from quantface_export.pipeline import build as run_build
+    from quantface_export.settings import BuildSettings
 
     settings = BuildSettings(
         model=model,

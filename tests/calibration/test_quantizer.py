@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from calibration.quantizer import (
-    SAFE_WEIGHT,
     ActivationGrid,
     grid_from_range,
     observe_grid,
     quantize_weight,
     weight_limits,
 )
+from onnx_ops.integer import SAFE_WEIGHT
 
 
 def test_codes_round_half_to_even_and_clip() -> None:

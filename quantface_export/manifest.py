@@ -1,0 +1,87 @@
+"""What a bundle says of itself: ``quantface.json`` before the file hashes."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.layers import quant_layers
+from calibration.recipe import Recipe
+from quantface_export.quantized import QuantizedStage
+from quantface_export.settings import BuildSettings
+
+VERSIONED = ("torch", "onnx", "onnxruntime", "diffusers", "numpy")
+FOLDED_INTO = {
+    "norm": "folded into norm",
+    "heads": "folded into value rows",
+    "geglu": "folded into gate",
+}
+
+
+def make_manifest(
+    settings: BuildSettings,
+    recipe: Recipe,
+    size: int,
+    quantized: dict[str, QuantizedStage],
+    floor: float,
+    counts: dict[str, int],
+) -> dict[str, Any]:
+    """Everything that is needed to understand and to repeat the build."""
+    return {
+        "model": settings.model,
+        "size": size,
+        "recipe": {f: getattr(recipe, f) for f in recipe.__slots__},
+        "seed": settings.seed,
+        "calibration": {
+            "images": settings.calib_count,
+            "source": "generated" if settings.calib is None else "folder",
+        },
+        "noise_floor_psnr_db": floor,
+        "parameters": counts,
+        "op_library": "optional: quantface::Hadamard has a function body in every model",
+        "versions": {"quantface-export": version("quantface-export")}
+        | {name: version(name) for name in VERSIONED},
+        "layers": [row for name, q in quantized.items() for row in layer_rows(name, q)],
+    }
+
+
+def layer_rows(stage: str, quantized: QuantizedStage) -> list[dict[str, Any]]:
+    """Bits, transform and error of every quantized layer of a stage."""
+    rows = []
+    for layer in quant_layers(quantized.module).values():
+        plan = quantized.plans[layer.site]
+        folded = None if plan.fold is None else FOLDED_INTO[plan.fold.kind]
+        rows.append(
+            {
+                "stage": stage,
+                "name": layer.name,
+                "site": layer.site,
+                "kind": layer.kind,
+                "weight_bits": layer.weight_bits,
+                "activation_bits": layer.x_grid.bits,
+                "rank": 0 if layer.down is None else len(layer.down),
+                "alpha": plan.alpha,
+                "rotation": plan.balance.block if plan.balance.block > 1 else None,
+                "transform": "online" if plan.online else folded or "none",
+                "producer": None if plan.fold is None else plan.fold.producer,
+                "sqnr_db": -10 * float(np.log10(max(plan.error, 1e-12))),
+            }
+        )
+    return rows
+
+
+def stage_sizes(folder: Path, counts: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Bytes in float32 and in the bundle, per stage."""
+    return {
+        name: (4 * count, sum(p.stat().st_size for p in (folder / name).iterdir()))
+        for name, count in counts.items()
+    }
+
+
+def total_bytes(sizes: dict[str, tuple[int, int]]) -> dict[str, float]:
+    """Bytes of all stages in the bundle and in float32, and their ratio."""
+    fp32, bundle = (sum(column) for column in zip(*sizes.values(), strict=True))
+    return {"bundle": bundle, "fp32": fp32, "ratio": bundle / fp32}
