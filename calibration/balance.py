@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from onnx_ops.hadamard import factor, matrix
@@ -18,15 +19,28 @@ from onnx_ops.hadamard import factor, matrix
 TINY = 1e-5
 
 
+DENSE = 256
+"""Up to this order one dense product is faster than two small ones."""
+
+
 @lru_cache(maxsize=64)
-def _factors(n: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    m, p = factor(n)
-    return tuple(torch.from_numpy(matrix(k)).to(device, dtype) for k in (m, p))  # type: ignore[return-value]
+def _matrix(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.from_numpy(matrix(n)).to(device, dtype)
 
 
-def rotate(x: Tensor, dim: int) -> Tensor:
+def rotate(x: Tensor, dim: int, *, transposed: bool = False) -> Tensor:
     """``(H_m kron S_p) / sqrt(n)`` along ``dim`` of size n = m * p; shape and dtype kept."""
-    h, s = _factors(x.shape[dim], x.dtype, x.device)
+    dim %= x.ndim
+    n = x.shape[dim]
+    if n <= DENSE:
+        h = _matrix(n, x.dtype, x.device)
+        h = h.T if transposed else h
+        if x.ndim == 4 and dim == 1:
+            return F.conv2d(x, h[:, :, None, None])
+        return F.linear(x.movedim(dim, -1), h).movedim(-1, dim)
+    h, s = (_matrix(k, x.dtype, x.device) for k in factor(n))
+    if transposed:
+        h, s = h.T, s.T
     x = x.movedim(dim, -1)
     y = h @ (x.unflatten(-1, (len(h), len(s))) @ s.T)
     return y.flatten(-2).movedim(-1, dim)
@@ -55,10 +69,24 @@ class Balance:
         blocks = x.unflatten(dim, (-1, self.block))
         return rotate(blocks, dim + 1).flatten(dim, dim + 1)
 
+    def undone(self, y: Tensor, dim: int) -> Tensor:
+        """``D^-1 R^T y`` along ``dim``: the inverse of :meth:`activation`."""
+        if self.block > 1:
+            dim %= y.ndim
+            blocks = y.unflatten(dim, (-1, self.block))
+            y = rotate(blocks, dim + 1, transposed=True).flatten(dim, dim + 1)
+        shape = [1] * y.ndim
+        shape[dim] = -1
+        return y / self.d.to(y).reshape(shape)
+
     def weight(self, w: Tensor) -> Tensor:
         """``W D^-1 R^T`` for a weight whose input channels are axis 1."""
         inverse = Balance(d=1 / self.d, block=self.block)
         return inverse.activation(w, 1)
+
+    def original(self, w: Tensor) -> Tensor:
+        """``W R D``: undoes :meth:`weight`."""
+        return Balance(d=1 / self.d, block=self.block).undone(w, 1)
 
 
 def channel_scale(x_peak: Tensor, w_peak: Tensor, alpha: float) -> Tensor:

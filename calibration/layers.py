@@ -20,7 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from calibration.balance import Balance
-from calibration.quantizer import ActivationGrid
+from calibration.quantizer import ActivationGrid, LearnedGrid, weight_limits
+from calibration.rounding import ste_requantized, ste_round
+from calibration.weights import StoredWeight, Weight, WeightForm
 
 EXACT_FLOAT32 = 1 << 24
 """Integers up to here are exact in float32; larger sums are computed in float64."""
@@ -29,21 +31,22 @@ EXACT_FLOAT32 = 1 << 24
 class QuantLayer(nn.Module):
     """A convolution or linear layer on integer codes.
 
+    Every rounding has a straight-through gradient, so the same forward pass serves for
+    training; only what ``form`` and ``x_grid`` hold differs.
+
     Attributes:
         name: Where the layer sits in its stage, e.g. ``unet.conv_in``.
         site: Name of the activation it reads; layers of one site share balance and grid.
         kind: ``conv`` or ``linear``.
+        form: Weight codes, scales and branch.
         balance: Online transform of the input; None where it is folded into a producer.
         x_grid: Grid of the input.
+        edge: First or last layer of its stage: 8 bits, no branch, never trained.
         y_grid: 8-bit grid of a convolution's output before the branch; None until
             it is observed, and for linear layers.
     """
 
-    weight: Tensor
-    weight_scale: Tensor
     bias: Tensor
-    down: Tensor | None
-    up: Tensor | None
 
     def __init__(
         self,
@@ -51,97 +54,119 @@ class QuantLayer(nn.Module):
         *,
         name: str,
         site: str,
-        codes: Tensor,
-        scale: Tensor,
-        branch: tuple[Tensor, Tensor] | None,
+        form: WeightForm,
         balance: Balance | None,
-        x_grid: ActivationGrid,
+        x_grid: ActivationGrid | LearnedGrid,
         weight_bits: int,
+        edge: bool = False,
     ) -> None:
         super().__init__()
-        self.name, self.site = name, site
+        self.name, self.site, self.form = name, site, form
         self.kind: Literal["conv", "linear"] = "conv" if isinstance(layer, nn.Conv2d) else "linear"
-        self.balance, self.x_grid, self.weight_bits = balance, x_grid, weight_bits
+        self.balance, self.weight_bits, self.edge = balance, weight_bits, edge
+        self.x_grid = x_grid
         self.y_grid: ActivationGrid | None = None
         self.stride, self.padding = (1, 1), (0, 0)
         if isinstance(layer, nn.Conv2d):
             self.stride, self.padding = layer.stride, layer.padding  # type: ignore[assignment]
-        self.register_buffer("weight", codes)
-        self.register_buffer("weight_scale", scale)
-        bias = torch.zeros(len(codes)) if layer.bias is None else layer.bias.detach().float()
+        self.shape = layer.weight.shape
+        bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach().float()
         self.register_buffer("bias", bias)
-        down, up = branch if branch is not None else (None, None)
-        self.register_buffer("down", down)
-        self.register_buffer("up", up)
-        bound = max(x_grid.zero_point, x_grid.top - x_grid.zero_point)
-        taps = codes[0].numel()
-        self.float32_is_exact = taps * bound * int(codes.abs().max()) < EXACT_FLOAT32
+
+    @property
+    def float32_is_exact(self) -> bool:
+        """Whether no sum of the integer path can leave the integers that float32 has."""
+        largest = -weight_limits(self.weight_bits)[0]
+        return self.shape[1:].numel() * self.x_grid.top * largest < EXACT_FLOAT32 // 2
+
+    @property
+    def grid(self) -> ActivationGrid:
+        """The input's grid, once nothing of it is learned any more."""
+        assert isinstance(self.x_grid, ActivationGrid)
+        return self.x_grid
+
+    @property
+    def weight(self) -> Weight:
+        """Codes, scales and branch."""
+        return self.form()
 
     @property
     def channel_dim(self) -> int:
         """Axis of the input's channels."""
         return 1 if self.kind == "conv" else -1
 
-    @property
-    def accumulator_scale(self) -> Tensor:
+    def accumulator_scale(self, weight: Weight) -> Tensor:
         """(F,) float32: what one step of the accumulator is worth, ``s_x s_w``."""
-        return torch.tensor(self.x_grid.scale, dtype=torch.float32) * self.weight_scale.float()
+        return self.x_grid.step * weight.scale.float()
 
-    @property
-    def integer_bias(self) -> Tensor:
-        """(F,) int32 bias on the accumulator's scale."""
+    def integer_bias(self, weight: Weight) -> Tensor:
+        """(F,) bias on the accumulator's scale, integers that int32 holds."""
         limit = float(2**31 - 128)
-        return (
-            (self.bias.float() / self.accumulator_scale)
-            .round()
-            .clamp(-limit, limit)
-            .to(torch.int32)
-        )
+        return ste_round(self.bias.float() / self.accumulator_scale(weight)).clamp(-limit, limit)
 
     def balanced(self, x: Tensor) -> Tensor:
         """``R D x``, or ``x`` where the transform is folded away."""
         return x if self.balance is None else self.balance.activation(x, self.channel_dim)
 
-    def accumulate(self, codes: Tensor) -> Tensor:
-        """Exact integer sums ``sum (c - z_x) w`` as float64."""
+    def accumulate(self, centred: Tensor, weight: Weight) -> Tensor:
+        """Exact integer sums ``sum (c - z_x) w``, as float64 where float32 is not enough."""
         dtype = torch.float32 if self.float32_is_exact else torch.float64
-        centred, weight = (codes - self.x_grid.zero_point).to(dtype), self.weight.to(dtype)
+        centred, w = centred.to(dtype), weight.codes.to(dtype)
         if self.kind == "conv":
-            return F.conv2d(centred, weight, None, self.stride, self.padding).double()
-        return F.linear(centred, weight).double()
+            return F.conv2d(centred, w, None, self.stride, self.padding)
+        return F.linear(centred, w)
 
-    def requantize(self, accumulator: Tensor) -> Tensor:
-        """Output codes of a convolution from its sums, in float32 as QLinearConv does."""
-        assert self.y_grid is not None
-        scale = torch.tensor(self.y_grid.scale, dtype=torch.float32)
-        multiplier = (self.accumulator_scale / scale)[:, None, None]
-        total = (accumulator + self.integer_bias[:, None, None]).float()
-        return (torch.round(total * multiplier) + self.y_grid.zero_point).clamp(0, 255)
+    def requantize(self, accumulator: Tensor, weight: Weight) -> Tensor:
+        """Output codes of a convolution less their zero point.
 
-    def dequantized(self, accumulator: Tensor, dtype: torch.dtype) -> Tensor:
+        From its sums in float32, as QLinearConv does.
+        """
+        grid = self.y_grid
+        assert grid is not None
+        multiplier = (self.accumulator_scale(weight) / grid.step)[:, None, None]
+        bias = self.integer_bias(weight)[:, None, None]
+        if (
+            accumulator.dtype == torch.float32
+            and float(bias.detach().abs().max()) > EXACT_FLOAT32 / 2
+        ):
+            accumulator = accumulator.double()
+        total = (accumulator + bias.to(accumulator)).float()
+        return ste_requantized(total, multiplier, -grid.zero_point, grid.top - grid.zero_point)
+
+    def dequantized(self, accumulator: Tensor, weight: Weight, dtype: torch.dtype) -> Tensor:
         """The integer path's float output, without the branch."""
+        scale = self.accumulator_scale(weight).to(dtype)
         if self.kind == "linear":
-            return (accumulator.to(dtype) * self.accumulator_scale.to(dtype)) + self.bias.to(dtype)
+            return accumulator.to(dtype) * scale + self.bias.to(dtype)
         if self.y_grid is None:
-            total = accumulator + self.integer_bias[:, None, None]
-            return total.to(dtype) * self.accumulator_scale[:, None, None].to(dtype)
-        scale = torch.tensor(self.y_grid.scale, dtype=torch.float32).to(dtype)
-        return (self.requantize(accumulator) - self.y_grid.zero_point).to(dtype) * scale
+            total = accumulator.double() + self.integer_bias(weight)[:, None, None]
+            return total.to(dtype) * scale[:, None, None]
+        return self.requantize(accumulator, weight).to(dtype) * self.y_grid.step.to(dtype)
 
-    def branch(self, x: Tensor) -> Tensor:
+    def branch(self, x: Tensor, weight: Weight) -> Tensor:
         """``up(down(x))`` in float on the balanced input; 0 without a branch."""
-        if self.down is None or self.up is None:
+        if weight.down is None or weight.up is None:
             return torch.zeros((), dtype=x.dtype)
-        down, up = self.down.to(x.dtype), self.up.to(x.dtype)
+        down, up = weight.down.to(x.dtype), weight.up.to(x.dtype)
         if self.kind == "conv":
             low = F.conv2d(x, down, None, self.stride, self.padding)
             return F.conv2d(low, up[:, :, None, None])
         return F.linear(F.linear(x, down), up)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.balanced(x)
-        y = self.dequantized(self.accumulate(self.x_grid.codes(x)), x.dtype)
-        return y + self.branch(x)
+        x, weight = self.balanced(x), self.weight
+        sums = self.accumulate(self.x_grid.centred(x), weight)
+        return self.dequantized(sums, weight, x.dtype) + self.branch(x, weight)
+
+
+@torch.no_grad()
+def merge(model: nn.Module) -> None:
+    """Replace everything that was trained by the numbers that it computes, in place."""
+    for layer in quant_layers(model).values():
+        layer.form, grid = StoredWeight(layer.weight), layer.x_grid
+        if isinstance(grid, LearnedGrid):
+            del layer.x_grid
+            layer.x_grid = grid.stored()
 
 
 def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:

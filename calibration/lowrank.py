@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from calibration.rounding import ste_half
+
 
 def svd_branch(w: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The best rank-r approximation ``up @ down`` of a weight.
@@ -32,12 +34,7 @@ def svd_branch(w: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         up, down = top * root, (top / root).T @ flat
     else:
         up, down = flat @ (top / root), (top * root).T
-    return _stored(down.reshape(rank, *w.shape[1:])), _stored(up)
-
-
-def _stored(factor: Tensor) -> Tensor:
-    """What is left of a factor after it was stored as float16."""
-    return factor.half().to(factor.dtype)
+    return ste_half(down.reshape(rank, *w.shape[1:])), ste_half(up)
 
 
 def product(down: Tensor, up: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from calibration.progress import SILENT, Progress
 
 SAMPLES = 256
 """Input patches kept per layer over the whole calibration set."""
@@ -25,12 +28,14 @@ class Site:
         name: Path of the first layer that reads it.
         layers: Paths of all layers that read it.
         peak: (C,) largest magnitude per channel.
+        positions: Per layer, output positions of one image: pixels or tokens.
         patches: Per layer, sampled receptive fields (P, C, taps).
     """
 
     name: str
     layers: list[str]
     peak: Tensor
+    positions: dict[str, int] = field(default_factory=dict)
     patches: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def samples(self, layer: str) -> Tensor:
@@ -41,6 +46,15 @@ class Site:
 def quantizable(model: nn.Module) -> dict[str, Quantizable]:
     """Convolutions and linear layers by path."""
     return {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+
+
+def _positions(layer: Quantizable, x: Tensor) -> int:
+    """Output positions of one image."""
+    if isinstance(layer, nn.Linear):
+        return x[0, ..., 0].numel()
+    padding = cast(tuple[int, int], layer.padding)
+    axes = zip(x.shape[2:], layer.kernel_size, layer.stride, padding, strict=True)
+    return math.prod((n + 2 * p - k) // s + 1 for n, k, s, p in axes)
 
 
 def _sample(layer: Quantizable, x: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -100,13 +114,20 @@ class _Recorder:
         if not torch.isfinite(x).all():
             raise ValueError(f"activations of layer {name} are not finite; check the model")
         site.peak = torch.maximum(site.peak, x.abs().amax(other))
+        site.positions[name] = _positions(layer, x)
         patch = _sample(layer, x, self.per_call, self.generator)
         site.patches.setdefault(name, []).append(patch)
 
 
 @torch.no_grad()
 def observe(
-    model: nn.Module, inputs: Sequence[Sequence[Tensor]], *, seed: int, skip: Sequence[str] = ()
+    model: nn.Module,
+    inputs: Sequence[Sequence[Tensor]],
+    *,
+    seed: int,
+    skip: Sequence[str] = (),
+    progress: Progress = SILENT,
+    name: str = "",
 ) -> dict[str, Site]:
     """Run the float model and describe the input of every convolution and linear layer.
 
@@ -115,6 +136,8 @@ def observe(
         inputs: Arguments of the stage, one tuple per calibration image.
         seed: Seeds the choice of samples.
         skip: Paths of layers that stay in float.
+        progress: Told of each image.
+        name: The stage's, for ``progress``.
 
     Returns:
         Sites by name, in the order in which the model reaches them.
@@ -124,7 +147,7 @@ def observe(
     """
     recorder = _Recorder(model, max(1, SAMPLES // len(inputs)), seed, skip)
     try:
-        for args in inputs:
+        for args in progress.track(inputs, f"{name}: observing activations"):
             model(*args)
     finally:
         for handle in recorder.handles:

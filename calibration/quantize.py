@@ -6,8 +6,9 @@ keep it online, and only then round the layers, because a fold may still change 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from calibration.balance import Balance, channel_scale
 from calibration.folds import Fold, find_folds
 from calibration.layers import QuantLayer, quant_layers
-from calibration.lowrank import product, svd_branch
 from calibration.observe import Site, quantizable
-from calibration.quantizer import ActivationGrid, grid_from_range, observe_grid, quantize_weight
-from calibration.recipe import EDGE_BITS, Recipe
+from calibration.progress import SILENT, Progress
+from calibration.quantizer import ActivationGrid, grid_from_range, observe_grid
+from calibration.recipe import LayerBits, Recipe
+from calibration.weights import StoredWeight, Weight, WeightForm, round_weight
 from onnx_ops.hadamard import signs
 
 ALPHAS = (0.3, 0.5, 0.7)
@@ -51,37 +53,36 @@ class SitePlan:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rounded:
-    """One layer's weight as codes, scales and branch."""
-
-    codes: Tensor
-    scale: Tensor
-    branch: tuple[Tensor, Tensor] | None
-
-    def effective(self) -> tuple[Tensor, Tensor | None]:
-        """Dequantized codes, and the branch as a full matrix."""
-        shape = [-1] + [1] * (self.codes.ndim - 1)
-        weight = self.codes * self.scale.reshape(shape)
-        return weight, None if self.branch is None else product(*self.branch)
+Form = Callable[[Tensor, int, int], WeightForm]
+"""Makes the form of one layer from its balanced weight, its bits and the branch's rank."""
 
 
-def round_layer(w: Tensor, bits: int, rank: int) -> Rounded:
-    """Split off the branch of ``rank`` by SVD, round the rest (eq. 9)."""
-    branch = svd_branch(w, rank) if rank else None
-    rest = w if branch is None else w - product(*branch)
-    codes, scale = quantize_weight(rest, bits)
-    return Rounded(codes=codes, scale=scale, branch=branch)
+class Plan(Protocol):
+    """Chooses balance and grid of a site; :func:`plan_site` says what the arguments are."""
+
+    def __call__(
+        self,
+        site: Site,
+        weights: dict[str, Tensor],
+        recipe: Recipe,
+        bits: LayerBits,
+        *,
+        fold: Fold | None,
+        seed: int,
+    ) -> SitePlan: ...
 
 
-def _bits(recipe: Recipe, edge: bool) -> tuple[int, int, int]:
-    """Weight bits, activation bits and rank of a layer."""
-    if edge:
-        return EDGE_BITS, EDGE_BITS, 0
-    return recipe.weight_bits, recipe.activation_bits, recipe.rank
+def stored_form(w: Tensor, bits: int, rank: int) -> WeightForm:
+    """Rounded for good, with the branch from the SVD."""
+    return StoredWeight(round_weight(w, bits, rank))
 
 
-def _output_error(x: Tensor, w: Tensor, rounded: Rounded, grid: ActivationGrid) -> float:
+def minmax_form(w: Tensor, bits: int, rank: int) -> WeightForm:
+    """Rounded for good on grids that span the full range."""
+    return StoredWeight(round_weight(w, bits, rank, search=False))
+
+
+def output_error(x: Tensor, w: Tensor, rounded: Weight, grid: ActivationGrid) -> float:
     """``||X W - (X L1 L2 + Q(X) Q(R))||^2 / ||X W||^2`` on balanced samples (P, C, taps)."""
     flat, weight = x.flatten(1), w.flatten(1)
     target = flat @ weight.T
@@ -103,8 +104,8 @@ def plan_site(
     site: Site,
     weights: dict[str, Tensor],
     recipe: Recipe,
+    bits: LayerBits,
     *,
-    edge: bool,
     fold: Fold | None,
     seed: int,
 ) -> SitePlan:
@@ -114,30 +115,30 @@ def plan_site(
         site: Samples of the activation.
         weights: (F, C, taps) of each layer that reads it.
         recipe: Which parts are on.
-        edge: First or last layer of its stage: 8 bits, no balance, no branch.
+        bits: Widths; an edge of its stage has no balance and no branch.
         fold: A producer that can carry the balance.
         seed: Seeds the rotation's signs.
     """
-    weight_bits, activation_bits, rank = _bits(recipe, edge)
     channels = len(site.peak)
     ones = torch.ones(channels)
     block = channels if fold is None else fold.block
-    rotated = recipe.rotate and not edge and block > 1
+    rotated = recipe.rotate and not bits.edge and block > 1
     sign = torch.from_numpy(signs(channels, seed)) if rotated else ones
     w_peak = torch.stack([weights[n].abs().amax((0, 2)) for n in site.layers]).amax(0)
     best: SitePlan | None = None
-    for alpha in (None, *(ALPHAS if recipe.scale and not edge else ())):
+    for alpha in (None, *(ALPHAS if recipe.scale and not bits.edge else ())):
         s = ones if alpha is None else channel_scale(site.peak, w_peak, alpha)
         balance = Balance(d=sign / s, block=block if rotated else 1)
         x = {n: balance.activation(site.samples(n), 1) for n in site.layers}
         grid = observe_grid(
-            torch.cat([v.flatten() for v in x.values()]), activation_bits, recipe.observer
+            torch.cat([v.flatten() for v in x.values()]), bits.activation, recipe.observer
         )
         error = 0.0
         for n in site.layers:
             w = balance.weight(weights[n])
-            rounded = round_layer(w, weight_bits, min(rank, recipe.layer_rank(channels, len(w))))
-            error += _output_error(x[n], w, rounded, grid) / len(site.layers)
+            rank = min(bits.rank, channels, len(w))
+            rounded = round_weight(w, bits.weight, rank, recipe.weight_search)
+            error += output_error(x[n], w, rounded, grid) / len(site.layers)
         if best is None or error < best.error:
             used = fold if rotated or alpha is not None else None
             best = SitePlan(balance=balance, alpha=alpha, fold=used, grid=grid, error=error)
@@ -154,63 +155,78 @@ def _replace(model: nn.Module, path: str, layer: nn.Module) -> None:
         setattr(owner, leaf, layer)
 
 
+def flat_weight(layer: nn.Module) -> Tensor:
+    """(F, C, taps) of a convolution or linear layer."""
+    w = cast(Tensor, layer.weight).detach()
+    return w.flatten(2) if w.ndim > 2 else w[:, :, None]
+
+
 @torch.no_grad()
 def quantize(
     model: nn.Module,
     sites: dict[str, Site],
     recipe: Recipe,
     *,
-    edges: Sequence[str],
+    bits: Mapping[str, LayerBits],
     seed: int,
+    plan: Plan = plan_site,
+    form: Form = stored_form,
+    progress: Progress = SILENT,
+    name: str = "",
 ) -> dict[str, SitePlan]:
     """Replace every observed layer of ``model`` by its fake-quantized form, in place.
 
     Args:
         model: A stage in float32; its parameters are consumed.
         sites: What :func:`calibration.observe.observe` found.
-        recipe: Bits and parts.
-        edges: Paths of the first and last layers, kept at 8 bits.
+        recipe: Which parts are on.
+        bits: Widths of each site.
         seed: Seeds the rotations; site ``i`` uses ``seed + i``.
+        plan: Chooses balance and grid of a site.
+        form: Makes the weight form of every layer that is not an edge.
+        progress: Told of each site.
+        name: The stage's, for ``progress``.
 
     Returns:
         The decisions by site.
     """
     layers, folds = quantizable(model), find_folds(model)
     plans: dict[str, SitePlan] = {}
-    for i, (name, site) in enumerate(sites.items()):
-        weights = {
-            n: layers[n].weight.detach().flatten(2)
-            if layers[n].weight.ndim > 2
-            else layers[n].weight.detach()[:, :, None]
-            for n in site.layers
-        }
-        edge = any(n in edges for n in site.layers)
-        fold = None if edge else folds.get(name)
-        plan = plan_site(site, weights, recipe, edge=edge, fold=fold, seed=seed + i)
-        if plan.fold is not None:
-            plan.fold.apply(model, plan.balance)
+    count = sum(len(site.layers) for site in sites.values())
+    text = f"{name}: balancing and rounding {count} layers"
+    for i, (key, site) in enumerate(progress.track(sites.items(), text, len(sites))):
+        weights = {n: flat_weight(layers[n]) for n in site.layers}
+        fold = None if bits[key].edge else folds.get(key)
+        made = plan(site, weights, recipe, bits[key], fold=fold, seed=seed + i)
+        if made.fold is not None:
+            made.fold.apply(model, made.balance)
         for n in site.layers:
-            layers[n].weight.data = plan.balance.weight(layers[n].weight.data)
-        plans[name] = plan
-    for name, plan in plans.items():
-        for n in sites[name].layers:
-            layer = layers[n]
-            bits, _, rank = _bits(recipe, any(m in edges for m in sites[name].layers))
-            w = layer.weight.detach()
-            rounded = round_layer(w, bits, min(rank, recipe.layer_rank(w.shape[1], len(w))))
-            new = QuantLayer(
-                layer,
-                name=n,
-                site=name,
-                codes=rounded.codes,
-                scale=rounded.scale,
-                branch=rounded.branch,
-                balance=plan.balance if plan.online else None,
-                x_grid=plan.grid,
-                weight_bits=bits,
-            )
-            _replace(model, n, new)
+            layers[n].weight.data = made.balance.weight(layers[n].weight.data)
+        plans[key] = made
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        for key, made in plans.items():
+            for n in sites[key].layers:
+                _replace(model, n, _quantized(layers[n], n, key, made, bits[key], form))
     return plans
+
+
+def _quantized(
+    layer: nn.Conv2d | nn.Linear, name: str, site: str, plan: SitePlan, bits: LayerBits, form: Form
+) -> QuantLayer:
+    """One layer, whose weight is balanced, in its fake-quantized form."""
+    w = layer.weight.detach()
+    make = stored_form if bits.edge else form
+    return QuantLayer(
+        layer,
+        name=name,
+        site=site,
+        form=make(w, bits.weight, min(bits.rank, w.shape[1], len(w))),
+        balance=plan.balance if plan.online else None,
+        x_grid=plan.grid,
+        weight_bits=bits.weight,
+        edge=bits.edge,
+    )
 
 
 @torch.no_grad()
@@ -224,7 +240,7 @@ def observe_outputs(model: nn.Module, inputs: Iterable[Sequence[Tensor]]) -> Non
 
     def hook(name: str):  # type: ignore[no-untyped-def]
         def record(layer: QuantLayer, args: tuple[Tensor], output: Tensor) -> None:
-            y = output - layer.branch(layer.balanced(args[0]))
+            y = output - layer.branch(layer.balanced(args[0]), layer.weight)
             low, high = (float(v) for v in torch.aminmax(y))
             old = ranges.get(name, (0.0, 0.0))
             ranges[name] = (min(low, old[0]), max(high, old[1]))

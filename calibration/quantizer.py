@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from calibration.rounding import ste_codes, ste_round
 from onnx_ops.integer import SAFE_WEIGHT
 
 SHRINK = torch.linspace(0.3, 1.0, 22)
@@ -34,6 +35,11 @@ class ActivationGrid:
     bits: int
 
     @property
+    def step(self) -> Tensor:
+        """The scale as a float32 tensor."""
+        return torch.tensor(self.scale, dtype=torch.float32)
+
+    @property
     def top(self) -> int:
         """Largest code."""
         return (1 << self.bits) - 1
@@ -43,8 +49,49 @@ class ActivationGrid:
 
         The division happens in the dtype of ``x``, as QuantizeLinear does.
         """
-        scale = torch.tensor(self.scale, dtype=torch.float32).to(x.dtype)
-        return torch.clamp(torch.round(x / scale) + self.zero_point, 0, self.top)
+        return self.centred(x) + self.zero_point
+
+    def centred(self, x: Tensor) -> Tensor:
+        """Codes less the zero point."""
+        return ste_codes(x, self.step.to(x), -self.zero_point, self.top - self.zero_point)
+
+
+class LearnedGrid(nn.Module):
+    """An :class:`ActivationGrid` whose ends ``low <= 0 <= high`` are parameters.
+
+    ``scale = (high - low) / (2^bits - 1)`` and ``zero_point = round(-low / scale)``; the
+    gradient with respect to the ends is the one of learned step sizes (Esser et al., ICLR 2020).
+    """
+
+    def __init__(self, grid: ActivationGrid) -> None:
+        super().__init__()
+        self.bits, self.top = grid.bits, grid.top
+        self.low = nn.Parameter(torch.tensor(-grid.scale * grid.zero_point))
+        self.high = nn.Parameter(torch.tensor(grid.scale * (grid.top - grid.zero_point)))
+
+    @property
+    def step(self) -> Tensor:
+        """The scale, float32."""
+        span = self.high.clamp_min(0) - self.low.clamp_max(0)
+        return (span / self.top).clamp_min(1e-8)
+
+    @property
+    def zero_point(self) -> Tensor:
+        """Code of 0.0, an integer in float32."""
+        return ste_round(-self.low.clamp_max(0) / self.step).clamp(0, self.top)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """As :meth:`ActivationGrid.codes`."""
+        return torch.clamp(ste_round(x / self.step.to(x)) + self.zero_point, 0, self.top)
+
+    def centred(self, x: Tensor) -> Tensor:
+        """As :meth:`ActivationGrid.centred`."""
+        return self.codes(x) - self.zero_point
+
+    def stored(self) -> ActivationGrid:
+        """The grid that was learned."""
+        scale, zero_point = float(self.step.detach()), int(self.zero_point.detach())
+        return ActivationGrid(scale=scale, zero_point=zero_point, bits=self.bits)
 
 
 def grid_from_range(low: float, high: float, bits: int) -> ActivationGrid:
@@ -96,12 +143,13 @@ def weight_limits(bits: int) -> tuple[int, int]:
     return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
 
 
-def quantize_weight(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def quantize_weight(w: Tensor, bits: int, search: bool = True) -> tuple[Tensor, Tensor]:
     """Symmetric grid per output channel, each scale searched for the least squared error.
 
     Args:
         w: (F, ...) float32.
         bits: Width of the grid, 2..8.
+        search: Without it, each channel's largest magnitude is its largest code.
 
     Returns:
         Codes, int8, the shape of ``w``; and scales (F,) float32: ``w ~ scale[f] * code[f]``.
@@ -110,7 +158,7 @@ def quantize_weight(w: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     flat = w.flatten(1)
     full = (flat.abs().amax(1, keepdim=True) / high).clamp_min(1e-8)
     best, scale = torch.full_like(full, torch.inf), full
-    for share in SHRINK.tolist():
+    for share in SHRINK.tolist() if search else (1.0,):
         candidate = full * share
         error = (flat / candidate).round().clamp(low, high) * candidate - flat
         loss = (error * error).sum(1, keepdim=True)

@@ -77,7 +77,7 @@ def distribution(site: Site, plan: SitePlan, layer: QuantLayer) -> Distribution:
     channels = len(site.peak)
     x = site.samples(layer.name)
     sign = torch.from_numpy(signs(channels, 0))
-    weight_peak = layer.weight.abs().float().amax((0, 2, 3)) * layer.weight_scale.max()
+    weight_peak = layer.weight.effective()[0].abs().amax((0, 2, 3))
     scale = 1 / plan.balance.d.abs()
     if plan.alpha is None:
         scale = channel_scale(site.peak, weight_peak, 0.5)
@@ -150,6 +150,8 @@ def report(
             ],
             verify=verified,
             float_parts=FLOAT_PARTS,
+            training=manifest["training"],
+            allocation=manifest["allocation"],
             transforms=Counter(transforms.values()),
         ),
     )

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from quantface_export.console import console, reporting
 from quantface_export.errors import QuantfaceError
+from quantface_export.settings import CACHE, CALIB_COUNT, TRAIN_RATE, TRAIN_STEPS, BuildSettings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,22 +22,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Turn a one-step diffusion face restorer into a verified 4-bit ONNX bundle.",
 )
-console = Console(stderr=True)
 
 Json = Annotated[
     Path | None,
     typer.Option("--json", help="Write the result as JSON here; - for standard output."),
 ]
-
-
-@contextmanager
-def _steps(title: str) -> Iterator[Callable[[str], None]]:
-    """A line that says what is going on, on a terminal; plain lines elsewhere."""
-    if not console.is_terminal:
-        yield lambda text: console.print(f"{title}: {text}", highlight=False)
-        return
-    with console.status(title) as status:
-        yield lambda text: status.update(f"{title}: {text}")
 
 
 def _write_json(target: Path | None, result: dict[str, Any]) -> None:
@@ -86,21 +74,44 @@ def _print_verified(result: dict[str, Any]) -> None:
 )
 def build(
     model: Annotated[str, typer.Option(help="Model to build.")] = "nano",
-    recipe: Annotated[str, typer.Option(help="w4a4, w4a6 or w6a6.")] = "w4a4",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="w4a4, w4a6, w6a6, w4a4-mp, w4a8-fold, a method with its bits "
+            "(svdquant-w4a4), or a recipe file (.json)."
+        ),
+    ] = "w4a4",
     calib: Annotated[
         Path | None,
         typer.Option(help="Folder of face images to calibrate on; generated if left out."),
     ] = None,
-    calib_count: Annotated[int, typer.Option(help="Number of calibration images.")] = 16,
+    calib_count: Annotated[int, typer.Option(help="Number of calibration images.")] = CALIB_COUNT,
     seed: Annotated[int, typer.Option(help="Seeds calibration images and rotations.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Bundle folder; build/MODEL-RECIPE if left out.")
+    ] = None,
+    train_steps: Annotated[
+        int, typer.Option(min=0, help="Steps of QD-LoRA training; 0 keeps the SVD branch.")
+    ] = TRAIN_STEPS,
+    train_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = TRAIN_RATE,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="File of the training state: a killed build goes on from it."),
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write the LoRA branches to, as PEFT adapters by stage."),
+    ] = None,
+    lpips: Annotated[
+        Path | None, typer.Option(help="torchvision's AlexNet or VGG-16 file, for LPIPS.")
+    ] = None,
+    lpips_linear: Annotated[
+        Path | None, typer.Option(help="LPIPS' linear weights; needs --lpips.")
     ] = None,
     json: Json = None,
 ) -> None:
     """Quantize a model, lower it to ONNX, verify it and write the bundle."""
     from quantface_export.pipeline import build as run_build
-    from quantface_export.settings import BuildSettings
 
     settings = BuildSettings(
         model=model,
@@ -108,10 +119,17 @@ def build(
         calib=calib,
         calib_count=calib_count,
         seed=seed,
-        out=Path(f"build/{model}-{recipe}") if out is None else out,
+        out=Path(f"build/{model}-{Path(recipe).stem}") if out is None else out,
+        train_steps=train_steps,
+        train_rate=train_rate,
+        checkpoint=checkpoint,
+        cache=CACHE,
+        adapter=adapter,
+        lpips=lpips,
+        lpips_linear=lpips_linear,
     )
-    with _steps("build") as step:
-        result = run_build(settings, step)
+    with reporting("build") as progress:
+        result = run_build(settings, progress)
     _print_verified(result["verify"])
     size = result["bytes"]
     console.print(
@@ -130,8 +148,8 @@ def verify(
     from quantface_export.bundle import load_bundle
     from quantface_export.verify import verify as run_verify
 
-    with _steps("verify") as step:
-        result = run_verify(load_bundle(bundle), step)
+    with reporting("verify") as progress:
+        result = run_verify(load_bundle(bundle), progress)
     _print_verified(result)
     _write_json(json, result)
     if not result["passed"]:
@@ -181,6 +199,98 @@ def restore(
     _write_json(json, {"outputs": report.outputs, "failed": report.failed})
     if report.exit_code:
         raise typer.Exit(report.exit_code)
+
+
+@app.command(
+    epilog="Examples: `quantface-export allocate`; `quantface-export allocate --budget 4.5 "
+    "--out my-recipe.json --no-pareto`, then `quantface-export build --recipe my-recipe.json`"
+)
+def allocate(
+    recipe: Annotated[str, typer.Option(help="Recipe whose activation bits change.")] = "w4a4",
+    budget: Annotated[
+        float, typer.Option(help="Activation bits on average, weighted by operations.")
+    ] = 3.98,
+    seed: Annotated[int, typer.Option(help="Seeds images, samples and rotations.")] = 0,
+    out: Annotated[Path, typer.Option(help="Recipe file to write.")] = Path("build/w4a4-mp.json"),
+    pareto: Annotated[
+        bool, typer.Option(help="Also measure several budgets and draw them beside the recipe.")
+    ] = True,
+    json: Json = None,
+) -> None:
+    """Choose activation bits per layer by integer programming; write a recipe to edit."""
+    from quantface_export.pareto import allocate_command
+
+    settings = BuildSettings(
+        model="nano", recipe=recipe, calib=None, calib_count=8, seed=seed, out=out, cache=CACHE
+    )
+    with reporting("allocate") as progress:
+        result = allocate_command(settings, budget, pareto=pareto, progress=progress)
+    console.print(
+        f"{out}: {result['mean_bits']:.3f} bits on average, optimality gap "
+        f"{result['gap']:.1e}, solved in {result['seconds']:.1f} s"
+    )
+    if pareto:
+        console.print(f"budget against quality: {out.with_suffix('.png')}")
+    _write_json(json, result)
+
+
+@app.command(
+    epilog="Examples: `quantface-export compare`; `quantface-export compare --methods "
+    "svdquant,quantface --bits 4/4,6/6 --images 16 --no-ablation --json -`"
+)
+def compare(
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated; all methods if left out.")
+    ] = "maxmin,q-diffusion,efficientdm,passionsr,svdquant,quantface,quantface-mp",
+    bits: Annotated[str, typer.Option(help="Comma-separated W/A.")] = "4/4",
+    images: Annotated[int, typer.Option(min=2, help="Held-out faces.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the held-out faces and the bootstrap.")] = 0,
+    ablation: Annotated[bool, typer.Option(help="The steps of the paper's Table 4 too.")] = True,
+    train_steps: Annotated[int, typer.Option(min=0, help="Steps of training.")] = TRAIN_STEPS,
+    calib_count: Annotated[int, typer.Option(help="Calibration images.")] = CALIB_COUNT,
+    out: Annotated[Path, typer.Option(help="Folder for table and pictures.")] = Path(
+        "build/compare"
+    ),
+    json: Json = None,
+) -> None:
+    """Run quantization methods side by side on held-out faces, in ONNX Runtime."""
+    import cv2
+
+    from quantface_export.compare.run import compare as run_compare
+    from quantface_export.compare.sheet import draw_sheet
+    from quantface_export.compare.table import markdown, terminal, terminal_ablation
+
+    settings = BuildSettings(
+        model="nano",
+        recipe="",
+        calib=None,
+        calib_count=calib_count,
+        seed=0,
+        out=out,
+        train_steps=train_steps,
+        cache=CACHE,
+    )
+    with reporting("compare") as progress:
+        result, columns = run_compare(
+            settings,
+            methods=methods.split(","),
+            bits=bits.split(","),
+            images=images,
+            seed=seed,
+            ablation=ablation,
+            progress=progress,
+        )
+    for side in ("truth", "fp32"):
+        console.print(terminal(result["rows"], side))
+    if result["ablation"]:
+        console.print(terminal_ablation(result["ablation"]))
+    out.mkdir(parents=True, exist_ok=True)
+    note = f"Perceptual distance: {result['perceptual']}. {images} held-out faces, seed {seed}."
+    (out / "compare.md").write_text(markdown(result["rows"], result["ablation"], note=note))
+    picture = draw_sheet({name: column[:6] for name, column in columns.items()})
+    cv2.imwrite(str(out / "compare.png"), picture[..., ::-1])
+    console.print(f"table: {out / 'compare.md'}, pictures: {out / 'compare.png'}")
+    _write_json(json if json is not None else out / "compare.json", result)
 
 
 class Interrupted(QuantfaceError):

@@ -34,7 +34,9 @@ class LayerRecord:
         x: Name of the float value it reads, before its transform.
         codes: Name of its uint8 input codes.
         out: Name of its result: uint8 codes of a convolution, float product of a linear layer.
-        d: (C,) multiplier of the online transform, None without one.
+        d: Multiplier of the online transform, None without one: (C,), or shaped to multiply
+            ``x`` where nothing is rotated.
+        rotated: Whether a Hadamard rotation follows the multiplier.
         scale, zero_point, top: Grid of the input codes.
         weight: int8 codes, (F, C, kh, kw) or (K, N).
         weight_scale: (F,) or (N,) float32.
@@ -49,6 +51,7 @@ class LayerRecord:
     codes: str
     out: str
     d: NDArray[np.float32] | None
+    rotated: bool
     scale: np.float32
     zero_point: int
     top: int
@@ -73,7 +76,7 @@ class LayerRecord:
     def input_codes(self, x: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The reference's codes for this float input."""
         if self.d is not None:
-            x = rotate(x, self.d, 1 if self.kind == "conv" else -1)
+            x = rotate(x, self.d, 1 if self.kind == "conv" else -1) if self.rotated else x * self.d
         return quantize(x, self.scale, self.zero_point, 0, self.top)
 
     def result(self, codes: NDArray[np.uint8]) -> Array:
@@ -115,14 +118,15 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
         codes = dequantize.input[0]
         scale = np.float32(array(dequantize.input[1])[()])
         zero_point = int(array(dequantize.input[2])[()])
-        source, top, d = producer[codes].input[0], 255, None
+        source, top, d, rotated = producer[codes].input[0], 255, None, False
         if source in producer and producer[source].op_type == "Clip":
             clip = producer[source]
             top = int(np.rint(array(clip.input[2]) / scale)) + zero_point
             source = clip.input[0]
-        if source in producer and producer[source].op_type == "Hadamard":
-            d = array(producer[source].input[1])
-            source = producer[source].input[0]
+        if source.endswith("/balanced"):
+            transform = producer[source]
+            d, rotated = array(transform.input[1]), transform.op_type == "Hadamard"
+            source = transform.input[0]
         stored = weight.input[0]
         if stored in producer:
             stored = producer[stored].input[0]
@@ -135,6 +139,7 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
             codes=codes,
             out=f"{name}/out" if conv else node.output[0],
             d=d,
+            rotated=rotated,
             scale=scale,
             zero_point=zero_point,
             top=top,

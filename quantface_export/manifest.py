@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from calibration.layers import quant_layers
-from calibration.recipe import Recipe
-from quantface_export.quantized import QuantizedStage
+from quantface_export.quantized import QuantizedModel, QuantizedStage
 from quantface_export.settings import BuildSettings
 
 VERSIONED = ("torch", "onnx", "onnxruntime", "diffusers", "numpy")
@@ -23,9 +22,8 @@ FOLDED_INTO = {
 
 def make_manifest(
     settings: BuildSettings,
-    recipe: Recipe,
+    done: QuantizedModel,
     size: int,
-    quantized: dict[str, QuantizedStage],
     floor: float,
     counts: dict[str, int],
 ) -> dict[str, Any]:
@@ -33,18 +31,20 @@ def make_manifest(
     return {
         "model": settings.model,
         "size": size,
-        "recipe": {f: getattr(recipe, f) for f in recipe.__slots__},
+        "recipe": {f: getattr(done.recipe, f) for f in done.recipe.__slots__},
         "seed": settings.seed,
         "calibration": {
             "images": settings.calib_count,
             "source": "generated" if settings.calib is None else "folder",
         },
+        "training": done.training,
+        "allocation": done.allocation,
         "noise_floor_psnr_db": floor,
         "parameters": counts,
         "op_library": "optional: quantface::Hadamard has a function body in every model",
         "versions": {"quantface-export": version("quantface-export")}
         | {name: version(name) for name in VERSIONED},
-        "layers": [row for name, q in quantized.items() for row in layer_rows(name, q)],
+        "layers": [row for name, q in done.stages.items() for row in layer_rows(name, q)],
     }
 
 
@@ -52,6 +52,7 @@ def layer_rows(stage: str, quantized: QuantizedStage) -> list[dict[str, Any]]:
     """Bits, transform and error of every quantized layer of a stage."""
     rows = []
     for layer in quant_layers(quantized.module).values():
+        down = layer.weight.down
         plan = quantized.plans[layer.site]
         folded = None if plan.fold is None else FOLDED_INTO[plan.fold.kind]
         rows.append(
@@ -62,7 +63,7 @@ def layer_rows(stage: str, quantized: QuantizedStage) -> list[dict[str, Any]]:
                 "kind": layer.kind,
                 "weight_bits": layer.weight_bits,
                 "activation_bits": layer.x_grid.bits,
-                "rank": 0 if layer.down is None else len(layer.down),
+                "rank": 0 if down is None else len(down),
                 "alpha": plan.alpha,
                 "rotation": plan.balance.block if plan.balance.block > 1 else None,
                 "transform": "online" if plan.online else folded or "none",

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from calibration.progress import SILENT, Progress
 from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT
 
 FLOOR_CAP_DB = 200.0
 """Stands for a noise floor of nothing, so that the manifest holds a number."""
 
 
+def to_tensors(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """(N, 3, s, s) float32 in [-1, 1]."""
+    stacked = np.moveaxis(np.stack(images), -1, 1).astype(np.float32)
+    return torch.from_numpy(stacked / np.float32(127.5) - np.float32(1))
+
+
 @torch.no_grad()
-def run_stages(stages: dict[str, nn.Module], images: Tensor) -> dict[str, Tensor]:
+def run_stages(
+    stages: dict[str, nn.Module], images: Tensor, progress: Progress = SILENT, text: str = ""
+) -> dict[str, Tensor]:
     """Every tensor between the stages, for a batch of images run one by one.
 
     Args:
         stages: The four stages by name.
         images: (N, 3, s, s) in [-1, 1], float32 or float64.
+        progress: Told of each image.
+        text: What it is told.
 
     Returns:
         ``image``, ``prompt``, ``z``, ``x0`` and ``restored``, each (N, ...).
     """
     rows = []
-    for image in images.split(1):
+    for image in progress.track(images.split(1), text):
         values = {"image": image}
         for name, stage in stages.items():
             values[STAGE_OUTPUT[name]] = stage(*(values[key] for key in STAGE_INPUTS[name]))
@@ -37,7 +49,7 @@ def run_stages(stages: dict[str, nn.Module], images: Tensor) -> dict[str, Tensor
 
 
 def golden(
-    stages: dict[str, nn.Module], images: Tensor
+    stages: dict[str, nn.Module], images: Tensor, progress: Progress = SILENT
 ) -> tuple[dict[str, NDArray[np.float32]], float]:
     """The reference's tensors, and how far float64 moves its image.
 
@@ -48,9 +60,12 @@ def golden(
         The tensors of :func:`run_stages` in float32, and the noise floor: PSNR in dB
         between the restored images of the float32 and the float64 run.
     """
-    values = run_stages(stages, images)
+    values = run_stages(stages, images, progress, "running the reference in float32")
     exact = run_stages(
-        {name: copy.deepcopy(stage).double() for name, stage in stages.items()}, images.double()
+        {name: copy.deepcopy(stage).double() for name, stage in stages.items()},
+        images.double(),
+        progress,
+        "running the reference in float64",
     )
     error = float(((values["restored"].double() - exact["restored"]) ** 2).mean())
     floor = FLOOR_CAP_DB if error == 0 else min(FLOOR_CAP_DB, -10 * math.log10(error))

@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+CALIB_COUNT = 64
+TRAIN_STEPS = 120
+TRAIN_RATE = 4e-4
+
+CACHE = Path("build/cache")
+"""Where finished sensitivity sweeps are kept."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSettings:
@@ -17,6 +24,12 @@ class BuildSettings:
         calib_count: How many calibration images.
         seed: Seeds calibration images, samples and rotations.
         out: Where the bundle goes.
+        train_steps: Steps of end-to-end training; 0 keeps the untrained branch.
+        train_rate: Peak learning rate.
+        checkpoint: File of the training state; None keeps none.
+        cache: Folder of finished sensitivity sweeps; None keeps none.
+        adapter: Folder for the LoRA branches as PEFT adapters, by stage; None writes none.
+        lpips, lpips_linear: Files of LPIPS; None takes the VAE encoder's features.
     """
 
     model: str
@@ -25,6 +38,13 @@ class BuildSettings:
     calib_count: int
     seed: int
     out: Path
+    train_steps: int = TRAIN_STEPS
+    train_rate: float = TRAIN_RATE
+    checkpoint: Path | None = None
+    cache: Path | None = None
+    adapter: Path | None = None
+    lpips: Path | None = None
+    lpips_linear: Path | None = None
 
     @property
     def command(self) -> str:
@@ -32,5 +52,6 @@ class BuildSettings:
         calib = "" if self.calib is None else f" --calib {self.calib}"
         return (
             f"quantface-export build --model {self.model} --recipe {self.recipe}{calib} "
-            f"--calib-count {self.calib_count} --seed {self.seed}"
+            f"--calib-count {self.calib_count} --seed {self.seed} "
+            f"--train-steps {self.train_steps} --train-rate {self.train_rate:g}"
         )

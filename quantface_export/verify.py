@@ -9,12 +9,12 @@ at least 40 dB PSNR.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.progress import SILENT, Progress
 from quantface_export.bundle import GOLDEN, Bundle
 from quantface_export.contract import read_fusion
 from quantface_export.parity import compare_stage
@@ -49,32 +49,29 @@ def sqnr_db(reference: Array, value: Array) -> float:
     return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-30) / noise)
 
 
-def verify(bundle: Bundle, step: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def verify(bundle: Bundle, progress: Progress = SILENT) -> dict[str, Any]:
     """Hold a bundle to its stored reference.
 
     Args:
         bundle: A loaded bundle.
-        step: Called with what comes next, for a progress bar.
+        progress: Told of each stage, setting and image.
 
     Returns:
         The JSON of the command: ``passed``, ``stages``, ``end_to_end``, ``fusion``.
     """
     golden = {k: v for k, v in np.load(bundle.path / GOLDEN).items()}
     fusion = _fusion(bundle)
-    stages = []
-    for name in STAGES:
-        for variant, optimization in CASES:
-            step(f"{name}, {variant}, optimizations {optimization}")
-            stages.append(_stage(bundle, name, golden, variant, optimization))
-    end_to_end = _end_to_end(bundle, golden, step)
+    runs = [(name, *case) for name in STAGES for case in CASES]
+    stages = [_stage(bundle, golden, *run) for run in progress.track(runs, "verifying layers")]
+    end_to_end = _end_to_end(bundle, golden, progress)
     passed = all(s["passed"] for s in stages) and end_to_end["passed"] and not fusion["missing"]
     return {"passed": passed, "stages": stages, "end_to_end": end_to_end, "fusion": fusion}
 
 
 def _stage(
     bundle: Bundle,
-    name: str,
     golden: dict[str, Array],
+    name: str,
     variant: Variant,
     optimization: Optimization,
 ) -> dict[str, Any]:
@@ -94,17 +91,17 @@ def _stage(
     }
 
 
-def _end_to_end(
-    bundle: Bundle, golden: dict[str, Array], step: Callable[[str], None]
-) -> dict[str, Any]:
+def _end_to_end(bundle: Bundle, golden: dict[str, Array], progress: Progress) -> dict[str, Any]:
     """The worst case over the runtime settings that users have."""
     floor = float(bundle.manifest["noise_floor_psnr_db"])
     needed = max(MIN_PSNR_DB, floor - 20 * math.log10(NOISE_FACTOR))
     cases: list[dict[str, Any]] = []
     for optimization in ("off", "all"):
-        step(f"end to end, optimizations {optimization}")
         runner = Runner(bundle, optimization=optimization)
-        restored = np.concatenate([runner(image[None]) for image in golden["image"]])
+        images = progress.track(
+            golden["image"], f"verifying pictures, optimizations {optimization}"
+        )
+        restored = np.concatenate([runner(image[None]) for image in images])
         difference = np.abs(restored - golden["restored"])
         cases.append(
             {

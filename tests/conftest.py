@@ -42,6 +42,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
         SEED,
         "--calib-count",
         8,
+        "--train-steps",
+        2,
         "--out",
         folder / "b",
         "--json",

@@ -18,7 +18,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from calibration.balance import Balance
 from calibration.layers import QuantLayer
+from calibration.weights import Weight
 from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
 from onnx_ops.hadamard import factor
 from quantface_export.lower.marker import MARKER_DOMAIN
@@ -66,25 +68,32 @@ class _Expansion:
         self.nodes.append(node)
         return node.outputs[0]
 
+    def transformed(self, layer: QuantLayer, balance: Balance, x: ir.Value) -> ir.Value:
+        """``R D x``: the Hadamard op, or a product where nothing is rotated."""
+        name, d = f"{layer.site}/balanced", balance.d.numpy().astype(np.float32)
+        if balance.block == 1:
+            shaped = d[:, None, None] if layer.kind == "conv" else d
+            return self.op("Mul", [x, self.constant(f"{layer.site}/d", shaped)], name)
+        m, p = factor(balance.block)
+        return self.op(
+            "Hadamard",
+            [x, self.constant(f"{layer.site}/d", d)],
+            name,
+            DOMAIN,
+            axis=layer.channel_dim,
+            seed=m,
+            log2=p.bit_length() - 1,
+        )
+
     def balanced(self, layer: QuantLayer, x: ir.Value) -> _Balanced:
         """The site's rotated activation and its codes."""
         assert x.name is not None
         key = (layer.site, x.name)
         if key in self.sites:
             return self.sites[key]
-        site, grid = layer.site, layer.x_grid
+        site, grid = layer.site, layer.grid
         if layer.balance is not None:
-            d = self.constant(f"{site}/d", layer.balance.d.numpy().astype(np.float32))
-            m, p = factor(layer.balance.block)
-            x = self.op(
-                "Hadamard",
-                [x, d],
-                f"{site}/balanced",
-                DOMAIN,
-                axis=layer.channel_dim,
-                seed=m,
-                log2=p.bit_length() - 1,
-            )
+            x = self.transformed(layer, layer.balance, x)
         scale = self.constant(f"{site}/scale", np.float32(grid.scale))
         zero_point = self.constant(f"{site}/zero_point", np.uint8(grid.zero_point))
         clipped = x
@@ -101,10 +110,12 @@ class _Expansion:
         self.sites[key] = _Balanced(x, codes, scale, zero_point)
         return self.sites[key]
 
-    def weight(self, layer: QuantLayer, array: NDArray[np.int8], axis: int) -> ir.Value:
+    def weight(self, layer: QuantLayer, weight: Weight, axis: int) -> ir.Value:
         """Dequantized weight; at 4 bits packed two to a byte on disk."""
-        name = layer.name
-        scale = self.constant(f"{name}/weight_scale", layer.weight_scale.numpy().astype(np.float32))
+        name, array = layer.name, weight.codes.numpy()
+        if layer.kind == "linear":
+            array = array.T
+        scale = self.constant(f"{name}/weight_scale", weight.scale.numpy().astype(np.float32))
         if layer.weight_bits <= 4:
             packed = self.constant(f"{name}/weight", array.astype(ml_dtypes.int4))
             codes = self.op("Cast", [packed], f"{name}/weight_int8", to=ir.DataType.INT8.value)
@@ -120,19 +131,19 @@ class _Expansion:
     def conv(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
         """The convolution's subgraph; returns its float output."""
         assert layer.y_grid is not None
-        name, site = layer.name, self.balanced(layer, x)
+        name, site, stored = layer.name, self.balanced(layer, x), layer.weight
         geometry: dict[str, Any] = {
-            "kernel_shape": list(layer.weight.shape[2:]),
+            "kernel_shape": list(layer.shape[2:]),
             "strides": list(layer.stride),
             "pads": [*layer.padding, *layer.padding],
         }
         dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
-        weight = self.weight(layer, layer.weight.numpy(), axis=0)
+        weight = self.weight(layer, stored, axis=0)
         bias = self.op(
             "DequantizeLinear",
             [
-                self.constant(f"{name}/bias", layer.integer_bias.numpy()),
-                self.constant(f"{name}/bias_scale", layer.accumulator_scale.numpy()),
+                self.constant(f"{name}/bias", layer.integer_bias(stored).numpy().astype(np.int32)),
+                self.constant(f"{name}/bias_scale", layer.accumulator_scale(stored).numpy()),
             ],
             f"{name}/bias_float",
             axis=0,
@@ -144,29 +155,29 @@ class _Expansion:
         ]
         y = self.op("QuantizeLinear", [y, *grid], f"{name}/out")
         y = self.op("DequantizeLinear", [y, *grid], f"{name}/integer")
-        if layer.down is None or layer.up is None:
+        if stored.down is None or stored.up is None:
             return y
-        down = self.half(f"{name}/down", layer.down.numpy())
-        up = self.half(f"{name}/up", layer.up.numpy()[:, :, None, None])
+        down = self.half(f"{name}/down", stored.down.numpy())
+        up = self.half(f"{name}/up", stored.up.numpy()[:, :, None, None])
         low = self.op("Conv", [site.x, down], f"{name}/low", **geometry)
         branch = self.op("Conv", [low, up], f"{name}/branch")
         return self.op("Add", [y, branch], f"{name}/y")
 
     def linear(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
         """The linear layer's subgraph; returns its float output."""
-        name, site = layer.name, self.balanced(layer, x)
+        name, site, stored = layer.name, self.balanced(layer, x), layer.weight
         dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
-        weight = self.weight(layer, layer.weight.numpy().T, axis=1)
+        weight = self.weight(layer, stored, axis=1)
         y = self.op("MatMul", [dq, weight], f"{name}/product")
         y = self.op(
             "Add",
             [y, self.constant(f"{name}/bias", layer.bias.numpy()[None, None])],
             f"{name}/integer",
         )
-        if layer.down is None or layer.up is None:
+        if stored.down is None or stored.up is None:
             return y
-        down = self.half(f"{name}/down", layer.down.numpy().T)
-        up = self.half(f"{name}/up", layer.up.numpy().T)
+        down = self.half(f"{name}/down", stored.down.numpy().T)
+        up = self.half(f"{name}/up", stored.up.numpy().T)
         low = self.op("MatMul", [site.x, down], f"{name}/low")
         branch = self.op("MatMul", [low, up], f"{name}/branch")
         return self.op("Add", [y, branch], f"{name}/y")

@@ -22,8 +22,8 @@ class _Marker(nn.Module):
 
     def __init__(self, source: QuantLayer) -> None:
         super().__init__()
-        self.path, self.kind, self.channels = source.name, source.kind, len(source.weight)
-        self.kernel = tuple(source.weight.shape[2:])
+        self.path, self.kind, self.channels = source.name, source.kind, source.shape[0]
+        self.kernel = tuple(source.shape[2:])
         self.stride, self.padding = source.stride, source.padding
 
     def _shape(self, x: Tensor) -> list[Any]:

@@ -39,17 +39,18 @@ class VreStage(nn.Module):
         self.vre = Vre(config.vre, config.size)
         self.embedding_change = PromptProjection(config.vre.latent, config.prompt)
 
-    def normalized(self, image: Tensor) -> Tensor:
-        """Resize to the model's side and normalize once more by (x - 0.5) / 0.5.
+    @staticmethod
+    def normalized(image: Tensor) -> Tensor:
+        """Normalize once more by (x - 0.5) / 0.5.
 
         The second normalization of an image that is in [-1, 1] already is what OSDFace was
         trained with.
         """
-        if image.shape[-2:] != (self.size, self.size):
-            image = F.interpolate(image, size=(self.size, self.size), mode="bilinear")
         return (image - 0.5) / 0.5
 
     def forward(self, image: Tensor) -> Tensor:
+        if image.shape[-2:] != (self.size, self.size):
+            image = F.interpolate(image, size=(self.size, self.size), mode="bilinear")
         return self.embedding_change(self.vre(self.normalized(image)))
 
 

@@ -134,6 +134,8 @@ class ReportData:
         sizes: Bytes by stage, in the order in which the stages run.
         verify: What :func:`quantface_export.verify.verify` returned.
         float_parts: What stays in float, and why.
+        training: What the manifest says of the training.
+        allocation: What the manifest says of the allocation of bits.
         transforms: Number of channel transforms by kind: ``online`` and the folded ones.
     """
 
@@ -149,4 +151,6 @@ class ReportData:
     sizes: Sequence[SizeRow] = ()
     verify: Mapping[str, Any] | None = None
     float_parts: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, Any] | None = None
+    allocation: Mapping[str, Any] | None = None
     transforms: Mapping[str, int] = field(default_factory=dict)

@@ -7,6 +7,7 @@ import torch
 
 from calibration.quantizer import (
     ActivationGrid,
+    LearnedGrid,
     grid_from_range,
     observe_grid,
     quantize_weight,
@@ -66,3 +67,53 @@ def test_weight_codes_stay_in_the_grid(bits: int) -> None:
 def test_no_pair_of_products_can_saturate_16_bits() -> None:
     assert 2 * 255 * SAFE_WEIGHT <= 2**15 - 1 < 2 * 255 * (SAFE_WEIGHT + 1)
     assert weight_limits(8) == (-SAFE_WEIGHT, SAFE_WEIGHT)
+
+
+GRIDS = [(-1.0, 3.0), (0.0, 2.0), (-4.0, 0.0), (-0.013, 0.0071), (-310.0, 95.0)]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize(("low", "high"), GRIDS)
+def test_learned_grid_starts_where_its_grid_is(low: float, high: float, bits: int) -> None:
+    grid = grid_from_range(low, high, bits)
+    learned = LearnedGrid(grid)
+    # two products, a difference and a quotient, each rounded once
+    assert learned.step.item() == pytest.approx(grid.scale, rel=4 * torch.finfo().eps)
+    assert learned.zero_point.item() == grid.zero_point
+    x = torch.linspace(1.2 * low - 0.1 * high, 1.2 * high - 0.1 * low, 997)
+    assert torch.equal(learned.codes(x), grid.codes(x))
+    assert torch.equal(learned.centred(x), grid.centred(x))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("ends", [(-1.0, 3.0), (0.2, 2.0), (-4.0, -1.0), (-0.31, 0.77)])
+def test_stored_grid_gives_the_learned_codes(ends: tuple[float, float], bits: int) -> None:
+    learned = LearnedGrid(grid_from_range(-1, 1, bits))
+    with torch.no_grad():
+        learned.low.fill_(ends[0])
+        learned.high.fill_(ends[1])
+    stored = learned.stored()
+    x = 2 * torch.randn(4096, generator=torch.Generator().manual_seed(bits))
+    x[:1024] = (torch.arange(1024) % 64 - 32 + 0.5) * stored.scale  # ties
+    assert torch.equal(stored.codes(x), learned.codes(x))
+    assert torch.equal(stored.centred(x), learned.centred(x))
+    assert torch.equal(stored.step, learned.step)
+    assert 0 <= stored.zero_point <= stored.top
+
+
+def test_ends_of_a_learned_grid_get_the_gradient_of_what_they_clip() -> None:
+    learned = LearnedGrid(ActivationGrid(scale=0.25, zero_point=6, bits=4))
+
+    def gradients(value: float) -> tuple[float, float]:
+        x = torch.tensor(value, requires_grad=True)
+        y = learned.centred(x) * learned.step
+        of_x, of_low, of_high = torch.autograd.grad(y, (x, learned.low, learned.high))
+        assert float(of_x) == float(-1.5 <= value <= 2.25)
+        return float(of_low), float(of_high)
+
+    # y = high above the grid and y = low below it
+    assert gradients(99.0) == pytest.approx((0, 1), abs=1e-6)
+    assert gradients(-99.0) == pytest.approx((1, 0), abs=1e-6)
+    # inside, y = step * round(x / step) moves with the step by round(x / step) - x / step
+    share = (4 - 1.1 / 0.25) / learned.top
+    assert gradients(1.1) == pytest.approx((-share, share), abs=1e-6)

@@ -124,7 +124,7 @@ def test_restore_without_a_face_is_3(command: Command, built: Built, tmp_path: P
     assert "--aligned" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["build", "verify", "restore"])
+@pytest.mark.parametrize("name", ["build", "verify", "restore", "allocate", "compare"])
 def test_help_has_an_example(command: Command, name: str) -> None:
     done = command(name, "--help")
     assert done.returncode == 0
@@ -139,6 +139,9 @@ def test_help_has_an_example(command: Command, name: str) -> None:
         (["build", "--model", "dalle"], "unknown model 'dalle'"),
         (["build", "--calib", "/nonexistent"], "does not exist"),
         (["build", "--calib-count", "0"], "at least 1"),
+        (["compare", "--methods", "svd"], "unknown method 'svd'; expected one of maxmin"),
+        (["compare", "--bits", "four"], "bits must be W/A such as 4/4, got 'four'"),
+        (["allocate", "--budget", "2.5"], "the least feasible budget is 3"),
         (["verify", "/nonexistent"], "is not a bundle"),
         (["restore", "x.png", "--bundle", "/nonexistent"], "is not a bundle"),
         (["build", "--no-such-option"], "No such option"),

@@ -41,7 +41,9 @@ def quantized(
     model: nn.Module, x: Tensor, settings: Recipe, edges: tuple[str, ...] = ()
 ) -> QuantLayer:
     model.eval().requires_grad_(False)
-    quantize(model, observe(model, [(x,)], seed=0), settings, edges=edges, seed=5)
+    sites = observe(model, [(x,)], seed=0)
+    bits = {key: settings.bits("test", key, key in edges) for key in sites}
+    quantize(model, sites, settings, bits=bits, seed=5)
     observe_outputs(model, [(x,)])
     return quant_layers(model)["layer"]
 
@@ -88,24 +90,27 @@ def test_edge_layer_has_8_bits_and_no_branch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = One(nn.Conv2d(64, 64, 3, padding=1)), torch.randn(1, 64, 8, 8) * 5
     layer = quantized(model, x, recipe(4), edges=("layer",))
-    assert (layer.weight_bits, layer.x_grid.bits, layer.down, layer.balance) == (8, 8, None, None)
+    assert (layer.weight_bits, layer.x_grid.bits, layer.balance) == (8, 8, None)
+    assert (layer.weight.down, layer.weight.up) == (None, None)
     check(model, layer, x, tmp_path)
 
 
 def check(model: nn.Module, layer: QuantLayer, x: Tensor, folder: Path) -> None:
     path = lower(model, x, folder)
     assert read_fusion(path).missing == ()
+    weight = layer.weight
     with torch.no_grad():
         reference = model(x).numpy()
         seen = layer.balanced(torch.nn.functional.silu(x))
         codes = layer.x_grid.codes(seen)
-        sums = layer.accumulate(codes)
-        integers = layer.requantize(sums) if layer.kind == "conv" else sums
+        integers = layer.accumulate(layer.x_grid.centred(seen), weight)
+        if layer.y_grid is not None:
+            integers = layer.requantize(integers, weight) + layer.y_grid.zero_point
     (record,) = read_layers(path)
     assert record.top == layer.x_grid.top
     assert np.array_equal(record.result(codes.numpy().astype(np.uint8)), integers.numpy())
     # one step of the grid moves the output by at most this
-    step = float(layer.y_grid.scale if layer.y_grid else layer.accumulator_scale.max() * 8)
+    step = float(layer.y_grid.scale if layer.y_grid else layer.accumulator_scale(weight).max() * 8)
     for optimization in ("off", "all"):
         parity = compare_stage(path, [x.numpy()], variant="function", optimization=optimization)
         assert parity.lsb_max <= 1
@@ -133,10 +138,11 @@ def test_float64_run_keeps_the_integers() -> None:
     torch.manual_seed(2)
     model, x = One(nn.Conv2d(24, 24, 3, padding=1)), torch.randn(1, 24, 8, 8)
     layer = quantized(model, x, recipe(4))
-    codes = layer.x_grid.codes(layer.balanced(torch.nn.functional.silu(x)))
-    single = layer.requantize(layer.accumulate(codes))
+    centred = layer.x_grid.centred(layer.balanced(torch.nn.functional.silu(x)))
+    single = layer.requantize(layer.accumulate(centred, layer.weight), layer.weight)
     model.double()
-    assert torch.equal(layer.requantize(layer.accumulate(codes.double())), single)
+    sums = layer.accumulate(centred.double(), layer.weight)
+    assert torch.equal(layer.requantize(sums, layer.weight), single)
 
 
 def test_missing_markers_are_named(tmp_path: Path) -> None:
@@ -146,3 +152,18 @@ def test_missing_markers_are_named(tmp_path: Path) -> None:
     graph = export_markers(model, (x,), ["x"], "y")
     with pytest.raises(ValueError, match="layer layer"):
         expand(graph, {"other": layer})
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(24, 40, 3, padding=1), nn.Linear(40, 24)], ids=str)
+def test_scaling_without_rotation(tmp_path: Path, layer: nn.Module) -> None:
+    """A channel scale that no producer can carry is a product in the graph."""
+    torch.manual_seed(6)
+    conv = isinstance(layer, nn.Conv2d)
+    x = torch.randn(1, 24, 9, 10) if conv else torch.randn(1, 11, 40)
+    spread = torch.linspace(0.05, 6, 24)[:, None, None] if conv else torch.linspace(0.05, 6, 40)
+    settings = Recipe(name="test", weight_bits=4, activation_bits=4, rotate=False)
+    model = One(layer)
+    found = quantized(model, x * spread, settings)
+    assert found.balance is not None
+    assert found.balance.block == 1
+    check(model, found, x * spread, tmp_path)

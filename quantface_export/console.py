@@ -1,0 +1,93 @@
+"""Progress on a terminal: a bar for each phase; elsewhere a line for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+console = Console(stderr=True)
+
+SAY_AGAIN = 30.0
+"""Seconds between two lines of one phase where there is no terminal."""
+
+
+class Bars:
+    """One bar per phase, each with its units, its note and the time left."""
+
+    def __init__(self, bars: Progress) -> None:
+        self.bars = bars
+
+    def step(self, text: str) -> None:
+        """A phase without units: a bar that only moves."""
+        self._finish()
+        self.bars.add_task(text, total=None, note="")
+
+    def track(self, items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
+        """A bar that moves with ``items``."""
+        self._finish()
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        task = self.bars.add_task(text, total=total, note="")
+        for item in items:
+            yield item
+            self.bars.advance(task)
+
+    def note(self, text: str) -> None:
+        """Beside the newest bar."""
+        self.bars.update(self.bars.task_ids[-1], note=text)
+
+    def _finish(self) -> None:
+        """Finished phases give way; the terminal keeps one line for the phase at work."""
+        for task in self.bars.task_ids:
+            self.bars.remove_task(task)
+
+
+class Lines:
+    """A line when a phase begins, and one now and then while it lasts."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.said = title, ""
+
+    def step(self, text: str) -> None:
+        """One line."""
+        console.print(f"{self.title}: {text}", highlight=False)
+
+    def track(self, items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
+        """One line, and another every half minute."""
+        self.step(text)
+        self.said, spoke = "", time.monotonic()
+        of = f" of {len(items)}" if isinstance(items, Sized) else ""
+        for i, item in enumerate(items):
+            yield item
+            if time.monotonic() - spoke > SAY_AGAIN:
+                spoke = time.monotonic()
+                self.step(f"{text}: {i + 1}{of} {self.said}".rstrip())
+
+    def note(self, text: str) -> None:
+        """For the next line."""
+        self.said = text
+
+
+@contextmanager
+def reporting(title: str) -> Iterator[Bars | Lines]:
+    """Bars on a terminal, lines elsewhere."""
+    if not console.is_terminal:
+        yield Lines(title)
+        return
+    columns = (
+        TextColumn(f"{title}: {{task.description}}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total}", style="dim"),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield Bars(bars)
