@@ -59,26 +59,35 @@ class ActivationGrid:
 class LearnedGrid(nn.Module):
     """An :class:`ActivationGrid` whose ends ``low <= 0 <= high`` are parameters.
 
-    ``scale = (high - low) / (2^bits - 1)`` and ``zero_point = round(-low / scale)``; the
-    gradient with respect to the ends is the one of learned step sizes (Esser et al., ICLR 2020).
+    They count in steps of the grid that it starts from, so one learning rate suits tensors of
+    any range: ``scale = unit (high - low) / (2^bits - 1)`` and ``zero_point = round(-low unit /
+    scale)``. The gradient is the one of learned step sizes (Esser et al., ICLR 2020).
     """
+
+    unit: Tensor
 
     def __init__(self, grid: ActivationGrid) -> None:
         super().__init__()
         self.bits, self.top = grid.bits, grid.top
-        self.low = nn.Parameter(torch.tensor(-grid.scale * grid.zero_point))
-        self.high = nn.Parameter(torch.tensor(grid.scale * (grid.top - grid.zero_point)))
+        self.register_buffer("unit", grid.step)
+        self.low = nn.Parameter(torch.tensor(-float(grid.zero_point)))
+        self.high = nn.Parameter(torch.tensor(float(grid.top - grid.zero_point)))
+
+    @property
+    def _stretch(self) -> Tensor:
+        """The scale in units."""
+        span = self.high.clamp_min(0) - self.low.clamp_max(0)
+        return (span / self.top).clamp_min(1e-3)
 
     @property
     def step(self) -> Tensor:
         """The scale, float32."""
-        span = self.high.clamp_min(0) - self.low.clamp_max(0)
-        return (span / self.top).clamp_min(1e-8)
+        return self._stretch * self.unit
 
     @property
     def zero_point(self) -> Tensor:
         """Code of 0.0, an integer in float32."""
-        return ste_round(-self.low.clamp_max(0) / self.step).clamp(0, self.top)
+        return ste_round(-self.low.clamp_max(0) / self._stretch).clamp(0, self.top)
 
     def codes(self, x: Tensor) -> Tensor:
         """As :meth:`ActivationGrid.codes`."""

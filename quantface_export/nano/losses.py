@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from quantface_export.osdface.config import NANO, VAE_SCALING
 from quantface_export.osdface.model import Osdface
 
+VRE_SIDE = NANO.size >> (len(NANO.vre.multipliers) - 1)
 AUTOENCODER_WEIGHT = 0.3
 CODEBOOK_WEIGHT = 0.3
 KL_WEIGHT = 1e-6
@@ -113,8 +114,7 @@ def _codebook(
         _, index = vre.quantize.nearest(z.detach())
         q = vre.quantize.embedding(index)
     tie = F.mse_loss(q, z.detach()) + 0.25 * F.mse_loss(z, q.detach())
-    side = degraded.shape[-1] >> (len(NANO.vre.multipliers) - 1)
-    grid = (z + (q - z).detach()).transpose(1, 2).unflatten(2, (side, side))
+    grid = (z + (q - z).detach()).transpose(1, 2).unflatten(2, (VRE_SIDE, VRE_SIDE))
     return codes, pixel_loss(decoder(grid), clean) + tie
 
 
