@@ -29,7 +29,8 @@ debian: ## install the Debian packages that are missing: python3-venv, libgl1, l
 	@eval "$$DEBIAN"
 
 run: $(INSTALLED) $(DEGRADED) ## build the embedded model's W4A4 bundle and restore a photograph
-	$(BIN)/quantface-export build --recipe w4a4 --out $(BUNDLE)
+	@echo "a short schedule: 30 training steps instead of the 120 of quantface-export build"
+	$(BIN)/quantface-export build --recipe w4a4 --train-steps 30 --calib-count 32 --out $(BUNDLE)
 	$(BIN)/quantface-export restore $(PHOTO) $(DEGRADED) --bundle $(BUNDLE) --out build/restored
 	@$(BIN)/python -c "$$COMPARE"
 	@echo "before and after:  build/before-after.png"
