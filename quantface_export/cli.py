@@ -1,17 +1,15 @@
-"""Command line: ``quantface-export build | verify | restore``."""
+"""Command line: ``quantface-export build | verify | restore | allocate | compare``."""
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from quantface_export.console import console, reporting
+from quantface_export.console import console, make_folder, print_verified, reporting, write_json
 from quantface_export.errors import QuantfaceError
 from quantface_export.settings import CACHE, CALIB_COUNT, TRAIN_RATE, TRAIN_STEPS, BuildSettings
 
@@ -29,45 +27,6 @@ Json = Annotated[
 ]
 
 
-def _write_json(target: Path | None, result: dict[str, Any]) -> None:
-    if target is None:
-        return
-    text = json.dumps(result, indent=1, default=str)
-    if str(target) == "-":
-        print(text)
-        return
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text + "\n")
-    except OSError as e:
-        raise QuantfaceError(
-            f"{target} can't be written ({e.strerror}); choose another --json"
-        ) from e
-
-
-def _print_verified(result: dict[str, Any]) -> None:
-    table = Table(title="parity, ONNX Runtime against the reference")
-    for column in ("stage", "Hadamard by", "optimizations", "integers off", "by", "SQNR", ""):
-        table.add_column(column)
-    for s in result["stages"]:
-        table.add_row(
-            s["name"],
-            s["variant"],
-            s["optimization"],
-            f"{s['mismatch_fraction']:.1e}",
-            str(s["lsb_max"]),
-            f"{s['sqnr_db']:.1f} dB",
-            "ok" if s["passed"] else f"FAILED {s['worst_layer']}",
-        )
-    console.print(table)
-    e, f = result["end_to_end"], result["fusion"]
-    console.print(
-        f"end to end {e['psnr_db']:.1f} dB (noise floor {e['noise_floor_psnr_db']:.1f} dB, needed "
-        f"{e['needed_psnr_db']:.1f} dB); {f['fused']} of {f['planned']} layers run on integers"
-    )
-    console.print("[green]passed[/]" if result["passed"] else "[red]FAILED[/]")
-
-
 @app.command(
     epilog="Examples: `quantface-export build` builds the embedded model; "
     "`quantface-export build --recipe w4a6 --calib faces/ --out my-bundle --json -`"
@@ -77,8 +36,8 @@ def build(
     recipe: Annotated[
         str,
         typer.Option(
-            help="w4a4, w4a6, w6a6, w4a4-mp, w4a8-fold, a method with its bits "
-            "(svdquant-w4a4), or a recipe file (.json)."
+            help="w4a4, w4a6, w6a6, w4a4-mp, a method with its bits (svdquant-w4a4), or a "
+            "recipe file (.json)."
         ),
     ] = "w4a4",
     calib: Annotated[
@@ -130,13 +89,13 @@ def build(
     )
     with reporting("build") as progress:
         result = run_build(settings, progress)
-    _print_verified(result["verify"])
+    print_verified(result["verify"])
     size = result["bytes"]
     console.print(
         f"{result['bundle']}: {size['bundle'] / 1e6:.1f} MB, {size['ratio']:.3f} of float32, "
         f"in {result['seconds']:.0f} s"
     )
-    _write_json(json, result)
+    write_json(json, result)
 
 
 @app.command(epilog="Example: `quantface-export verify build/nano-w4a4 --json parity.json`")
@@ -150,8 +109,8 @@ def verify(
 
     with reporting("verify") as progress:
         result = run_verify(load_bundle(bundle), progress)
-    _print_verified(result)
-    _write_json(json, result)
+    print_verified(result)
+    write_json(json, result)
     if not result["passed"]:
         raise typer.Exit(1)
 
@@ -196,7 +155,7 @@ def restore(
         )
     for failure in report.failed:
         console.print(f"[red]{failure['input']}[/]: {failure['error']}", soft_wrap=True)
-    _write_json(json, {"outputs": report.outputs, "failed": report.failed})
+    write_json(json, {"outputs": report.outputs, "failed": report.failed})
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 
@@ -220,6 +179,7 @@ def allocate(
     """Choose activation bits per layer by integer programming; write a recipe to edit."""
     from quantface_export.pareto import allocate_command
 
+    make_folder(out.parent)
     settings = BuildSettings(
         model="nano", recipe=recipe, calib=None, calib_count=8, seed=seed, out=out, cache=CACHE
     )
@@ -231,7 +191,7 @@ def allocate(
     )
     if pareto:
         console.print(f"budget against quality: {out.with_suffix('.png')}")
-    _write_json(json, result)
+    write_json(json, result)
 
 
 @app.command(
@@ -260,6 +220,7 @@ def compare(
     from quantface_export.compare.sheet import draw_sheet
     from quantface_export.compare.table import markdown, terminal, terminal_ablation
 
+    make_folder(out)
     settings = BuildSettings(
         model="nano",
         recipe="",
@@ -284,13 +245,12 @@ def compare(
         console.print(terminal(result["rows"], side))
     if result["ablation"]:
         console.print(terminal_ablation(result["ablation"]))
-    out.mkdir(parents=True, exist_ok=True)
     note = f"Perceptual distance: {result['perceptual']}. {images} held-out faces, seed {seed}."
     (out / "compare.md").write_text(markdown(result["rows"], result["ablation"], note=note))
     picture = draw_sheet({name: column[:6] for name, column in columns.items()})
     cv2.imwrite(str(out / "compare.png"), picture[..., ::-1])
     console.print(f"table: {out / 'compare.md'}, pictures: {out / 'compare.png'}")
-    _write_json(json if json is not None else out / "compare.json", result)
+    write_json(json if json is not None else out / "compare.json", result)
 
 
 class Interrupted(QuantfaceError):

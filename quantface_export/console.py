@@ -1,14 +1,19 @@
-"""Progress on a terminal: a bar for each phase; elsewhere a line for each."""
+"""What people and machines see: bars on a terminal, lines elsewhere, tables and JSON."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from quantface_export.errors import QuantfaceError
 
 T = TypeVar("T")
 
@@ -91,3 +96,60 @@ def reporting(title: str) -> Iterator[Bars | Lines]:
     )
     with Progress(*columns, console=console, transient=True) as bars:
         yield Bars(bars)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results before the work that they take.
+
+    Raises:
+        QuantfaceError: It can't be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise QuantfaceError(f"{path} can't be made ({e.strerror}); choose another --out") from e
+
+
+def write_json(target: Path | None, result: dict[str, Any]) -> None:
+    """Write a command's result where the user asked for it; ``-`` is standard output.
+
+    Raises:
+        QuantfaceError: The file can't be written.
+    """
+    if target is None:
+        return
+    text = json.dumps(result, indent=1, default=str)
+    if str(target) == "-":
+        print(text)
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text + "\n")
+    except OSError as e:
+        raise QuantfaceError(
+            f"{target} can't be written ({e.strerror}); choose another --json"
+        ) from e
+
+
+def print_verified(result: dict[str, Any]) -> None:
+    """The parity table and the verdict."""
+    table = Table(title="parity, ONNX Runtime against the reference")
+    for column in ("stage", "Hadamard by", "optimizations", "integers off", "by", "SQNR", ""):
+        table.add_column(column)
+    for s in result["stages"]:
+        table.add_row(
+            s["name"],
+            s["variant"],
+            s["optimization"],
+            f"{s['mismatch_fraction']:.1e}",
+            str(s["lsb_max"]),
+            f"{s['sqnr_db']:.1f} dB",
+            "ok" if s["passed"] else f"FAILED {s['worst_layer']}",
+        )
+    console.print(table)
+    e, f = result["end_to_end"], result["fusion"]
+    console.print(
+        f"end to end {e['psnr_db']:.1f} dB (noise floor {e['noise_floor_psnr_db']:.1f} dB, needed "
+        f"{e['needed_psnr_db']:.1f} dB); {f['fused']} of {f['planned']} layers run on integers"
+    )
+    console.print("[green]passed[/]" if result["passed"] else "[red]FAILED[/]")

@@ -40,7 +40,6 @@ def allocate_command(
     prepare(model)
     tables = measured(model, recipe, settings, progress)
     mixed, summary = allocated(tables, recipe)
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
     write_recipe(settings.out, dataclasses.replace(mixed, name=f"{recipe.name}-mp"))
     if pareto:
         images, _ = calibration_images(settings, model.config.size)
@@ -107,5 +106,4 @@ def draw_pareto(points: Sequence[dict[str, Any]], path: Path, name: str) -> None
     right.set_ylim(bottom=0)
     left.set_title(f"{name}: budget against quality, untrained")
     left.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
