@@ -179,7 +179,6 @@ def allocate(
     """Choose activation bits per layer by integer programming; write a recipe to edit."""
     from quantface_export.pareto import allocate_command
 
-    make_folder(out.parent)
     settings = BuildSettings(
         model="nano", recipe=recipe, calib=None, calib_count=8, seed=seed, out=out, cache=CACHE
     )
@@ -216,10 +215,11 @@ def compare(
     """Run quantization methods side by side on held-out faces, in ONNX Runtime."""
     import cv2
 
-    from quantface_export.compare.run import compare as run_compare
+    from quantface_export.compare import run
     from quantface_export.compare.sheet import draw_sheet
     from quantface_export.compare.table import markdown, terminal, terminal_ablation
 
+    wanted = run.requested(methods.split(","), bits.split(","))
     make_folder(out)
     settings = BuildSettings(
         model="nano",
@@ -232,10 +232,9 @@ def compare(
         cache=CACHE,
     )
     with reporting("compare") as progress:
-        result, columns = run_compare(
+        result, columns = run.compare(
             settings,
-            methods=methods.split(","),
-            bits=bits.split(","),
+            wanted=wanted,
             images=images,
             seed=seed,
             ablation=ablation,

@@ -14,6 +14,7 @@ from calibration.layers import merge
 from calibration.progress import SILENT, Progress
 from calibration.recipe import Recipe
 from quantface_export.allocate import SiteTable, allocated, measured, require_budget
+from quantface_export.console import make_folder
 from quantface_export.models import load_model
 from quantface_export.osdface.prepare import prepare
 from quantface_export.pipeline import calibration_images
@@ -36,6 +37,7 @@ def allocate_command(
     """
     require_budget(budget)
     recipe = dataclasses.replace(load_recipe(settings.recipe), budget=budget)
+    make_folder(settings.out.parent)
     model = load_model(settings.model)
     prepare(model)
     tables = measured(model, recipe, settings, progress)

@@ -145,6 +145,19 @@ def recipe_of(method: str, bits: str) -> Recipe:
     return METHODS[method].recipe(int(weight), int(activation))
 
 
+def requested(methods: Sequence[str], bits: Sequence[str]) -> list[tuple[str, Recipe]]:
+    """Methods x bits with their recipes.
+
+    Args:
+        methods: Some of :data:`NAMES`.
+        bits: ``W/A`` each.
+
+    Raises:
+        QuantfaceError: An unknown method, or bits that are no ``W/A``.
+    """
+    return [(name, recipe_of(name, width)) for width in bits for name in methods]
+
+
 def run_recipe(
     name: str, recipe: Recipe, faces: Faces, settings: BuildSettings, progress: Progress
 ) -> Outcome:
@@ -217,8 +230,7 @@ def ablation_recipes() -> dict[str, Recipe]:
 def compare(
     settings: BuildSettings,
     *,
-    methods: Sequence[str],
-    bits: Sequence[str],
+    wanted: Sequence[tuple[str, Recipe]],
     images: int,
     seed: int,
     ablation: bool,
@@ -228,8 +240,7 @@ def compare(
 
     Args:
         settings: Calibration and training; the model is nano.
-        methods: Some of :data:`NAMES`.
-        bits: ``W/A`` each.
+        wanted: What :func:`requested` gave.
         images: Held-out faces.
         seed: Of the held-out faces and the bootstrap.
         ablation: Whether to run the steps of Table 4 as well.
@@ -238,7 +249,6 @@ def compare(
     Returns:
         The JSON of the command, and columns of pictures for the sheet.
     """
-    wanted = [(name, width, recipe_of(name, width)) for width in bits for name in methods]
     size = load_model("nano").config.size
     progress.step("rendering held-out faces")
     faces = held_out(images, size, seed)
@@ -255,8 +265,8 @@ def compare(
         return known[-1][1:]
 
     rows, columns = [], {"degraded": faces.degraded, "fp32": _pictures(faces.fp32)}
-    for i, (name, width, recipe) in enumerate(wanted):
-        progress.step(f"{i + 1} of {len(wanted)}: {name} {width}")
+    for i, (name, recipe) in enumerate(wanted):
+        progress.step(f"{i + 1} of {len(wanted)}: {recipe.name}")
         made, scores = outcome(name, recipe)
         rows.append({**row(made, scores), "method": name})
         columns[f"{name}\n{made.bits}"] = _pictures(made.restored)

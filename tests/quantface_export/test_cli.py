@@ -154,4 +154,4 @@ def test_bad_input_gets_one_line(
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert list(tmp_path.iterdir()) == []
