@@ -9,9 +9,11 @@ multiply-accumulates. Further budgets (seconds, bytes) are further rows of the s
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pulp
 
@@ -91,7 +93,8 @@ class _Program:
             for i, item in enumerate(self.items)
             for b in self.widths
         }
-        scale = max(max(item.error.values()) for item in self.items) or 1.0
+        # the solver's tolerances are absolute: errors of a usual site become about 1
+        scale = statistics.median(max(item.error.values()) for item in self.items) or 1.0
         problem += pulp.lpSum(
             item.error[b] / scale * a[item.name, b] for item in self.items for b in self.widths
         )
@@ -128,6 +131,30 @@ class _Program:
         proven = problem.sol_status == pulp.LpSolutionOptimal
         return float(pulp.value(problem.objective) or 0.0) * scale, chosen, proven
 
+    def spend(self, bits: dict[str, int]) -> None:
+        """Widen, in place, what still fits: the solver leaves gains below its tolerance lying."""
+        total = sum(item.macs for item in self.items)
+        left = self.budget * total - sum(item.macs * bits[item.name] for item in self.items)
+        spent = {
+            limit.name: sum(limit.cost[name][b] for name, b in bits.items())
+            for limit in self.limits
+        }
+        steps = [
+            ((item.error[low] - item.error[high]) / (item.macs * (high - low)), item, low, high)
+            for item in self.items
+            for low, high in pairwise(self.widths)
+        ]
+        for gain, item, low, high in sorted(steps, key=lambda step: -step[0]):
+            cost = item.macs * (high - low)
+            more = {
+                limit.name: limit.cost[item.name][high] - limit.cost[item.name][low]
+                for limit in self.limits
+            }
+            fits = all(spent[k.name] + more[k.name] <= k.most for k in self.limits)
+            if gain > 0 and bits[item.name] == low and cost <= left and fits:
+                bits[item.name], left = high, left - cost
+                spent = {name: spent[name] + more[name] for name in spent}
+
 
 def require_feasible(budget: float, widths: Sequence[int] = WIDTHS) -> None:
     """Raise InfeasibleBudgetError if not even the smallest width everywhere keeps the budget."""
@@ -161,6 +188,8 @@ def allocate(items: Sequence[Item], budget: float, limits: Sequence[Limit] = ())
             )
     error, bits, proven = program.solve(relaxed=False)
     bound = error if proven else program.solve(relaxed=True)[0]
+    program.spend(bits)
+    error = min(error, sum(item.error[bits[item.name]] for item in items))
     total = sum(item.macs for item in items)
     return Allocation(
         bits=bits,

@@ -31,6 +31,13 @@ from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT, STAGES
 
 SWEEP_IMAGES = 4
 
+WEIGHT_POWER = 1
+"""p of the perceptual weight; the paper squares it, and takes absolute errors.
+
+On nano absolute errors let the largest layers take everything, and squares the sweep's noise:
+README, design notes.
+"""
+
 Features = Callable[[Tensor], Tensor]
 """Images (N, 3, s, s) in [-1, 1] to feature rows (M, D)."""
 
@@ -43,7 +50,7 @@ class SiteTable:
         name: ``stage/site``.
         needed: B_i.
         macs: Multiply-accumulates of one image.
-        error: ``||W X - Q(W) Q_b(X)||^2`` by width, without the weight ``w_i^2``.
+        error: ``||W X - Q(W) Q_b(X)||^2 / ||W X||^2`` by width, summed over the site's layers.
     """
 
     name: str
@@ -52,8 +59,8 @@ class SiteTable:
     error: dict[int, float]
 
     def item(self) -> Item:
-        """With the perceptual weight ``w_i^2 = (2^B_i - 1)^2``."""
-        weight = (2**self.needed - 1) ** 2
+        """With the perceptual weight ``w_i^p = (2^B_i - 1)^p``."""
+        weight = (2**self.needed - 1) ** WEIGHT_POWER
         return Item(
             name=self.name,
             macs=self.macs,
@@ -156,11 +163,10 @@ class Sensitivity:
             w, x = plan.balance.weight(weights[n]), plan.balance.activation(site.samples(n), 1)
             rank = min(recipe.rank, w.shape[1], len(w))
             weight = round_weight(w, recipe.weight_bits, rank)
-            energy = float(((x.flatten(1) @ w.flatten(1).T) ** 2).sum(1).mean())
             macs += site.positions[n] * w.numel()
             for b in WIDTHS:
                 grid = site_grid(site, plan, b, recipe.observer)
-                error[b] += output_error(x, w, weight, grid) * energy * site.positions[n]
+                error[b] += output_error(x, w, weight, grid)
         return SiteTable(name=name, needed=needed, macs=macs, error=error)
 
 

@@ -152,3 +152,15 @@ def test_budgets_that_only_fractions_of_widths_fit() -> None:
     slow = Limit(name="seconds", cost={"a": {3: 9.0, 4: 5.0, 5: 5.0, 6: 1.0}}, most=4)
     with pytest.raises(InfeasibleBudgetError, match="seconds"):
         allocate(of, 5.5, (slow,))
+
+
+def test_a_budget_is_spent_where_errors_span_many_orders() -> None:
+    """Gains far below the solver's tolerance are still worth the bits that are left."""
+    items = [
+        Item(name=f"s{i}", macs=1000, error={b: 10.0 ** (i - 12) * 4.0**-b for b in (3, 4, 5, 6)})
+        for i in range(20)
+    ]
+    found = allocate(items, 4.0)
+    assert found.mean_bits == pytest.approx(4.0)
+    widths = [found.bits[f"s{i}"] for i in range(20)]
+    assert widths == sorted(widths)
