@@ -190,29 +190,5 @@ class Judge:
         return Figure(value=float(values.mean()), low=low, high=high)
 
 
-def score(
-    restored: Images,
-    fp32: Images,
-    clean: Images,
-    truth_landmarks: NDArray[np.floating],
-    *,
-    distance: PerceptualDistance,
-    features: Rows,
-    regressor: Regressor,
-    seed: int,
-) -> Scores:
-    """The figures of one method; see `Judge`, which is faster for several."""
-    judge = Judge(
-        fp32,
-        clean,
-        truth_landmarks,
-        distance=distance,
-        features=features,
-        regressor=regressor,
-        seed=seed,
-    )
-    return judge.score(restored)
-
-
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None

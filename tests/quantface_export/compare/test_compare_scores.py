@@ -7,7 +7,7 @@ import torch
 from calibration.perceptual import encoder_distance
 from quantface_export.compare.landmarks import lmd, load_landmark_net
 from quantface_export.compare.metrics import bootstrap_ci, frechet, psnr, ssim
-from quantface_export.compare.scores import KEYS, Judge, score
+from quantface_export.compare.scores import KEYS, Judge
 from quantface_export.nano.data import HELD_OUT
 from quantface_export.nano.landmark_data import render_faces
 from quantface_export.nano.weights import load_nano
@@ -80,7 +80,7 @@ def test_more_noise_is_worse_in_every_figure(clean, judge):
 def test_the_output_of_float32_itself(clean, tools):
     images, points = clean
     fp32 = noisy(images, 0.03)
-    found = score(fp32, fp32, images, points, **tools).as_json()
+    found = Judge(fp32, images, points, **tools).score(fp32).as_json()
     same = found["vs_fp32"]
     assert same["psnr_db"] is None
     assert (same["perceptual"], same["lmd"]) == (0, 0)
