@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from calibration.layers import QuantLayer
 from calibration.quantizer import LearnedGrid, weight_limits
-from calibration.rounding import ste_round
-from calibration.weights import Weight, WeightForm
+from calibration.weights import Weight, WeightForm, trained_codes
 
 
 class LearnedScale(WeightForm):
@@ -25,8 +24,7 @@ class LearnedScale(WeightForm):
 
     def forward(self) -> Weight:
         scale = self.log_scale.exp()
-        shape = [-1] + [1] * (self.backbone.ndim - 1)
-        codes = ste_round(self.backbone / scale.reshape(shape)).clamp(*self.limits)
+        codes = trained_codes(self.backbone, scale, self.limits)
         return Weight(codes, scale, None, None)
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from calibration.lowrank import product, svd_branch
 from calibration.quantizer import quantize_weight, weight_limits
-from calibration.rounding import ste_half, ste_round
-from calibration.weights import Weight, WeightForm
+from calibration.rounding import ste_half
+from calibration.weights import Weight, WeightForm, trained_codes
 
 
 class QdLora(WeightForm):
@@ -45,8 +45,7 @@ class QdLora(WeightForm):
     def forward(self) -> Weight:
         down, up = ste_half(self.svd_down), ste_half(self.svd_up)
         rest = self.backbone - product(down, up)
-        scale = self.scale.reshape([-1] + [1] * (rest.ndim - 1))
-        codes = ste_round(rest / scale).clamp(*self.limits)
+        codes = trained_codes(rest, self.scale, self.limits)
         down = torch.cat([down, ste_half(self.lora_A)])
         up = torch.cat([up, ste_half(self.lora_B)], dim=1)
         return Weight(codes, self.scale, down, up)

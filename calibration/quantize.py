@@ -86,18 +86,12 @@ def output_error(x: Tensor, w: Tensor, rounded: Weight, grid: ActivationGrid) ->
     """``||X W - (X L1 L2 + Q(X) Q(R))||^2 / ||X W||^2`` on balanced samples (P, C, taps)."""
     flat, weight = x.flatten(1), w.flatten(1)
     target = flat @ weight.T
-    q = grid.scale * (grid.codes(flat) - grid.zero_point)
+    q = grid.scale * grid.centred(flat)
     rest, branch = rounded.effective()
     y = q @ rest.flatten(1).T
     if branch is not None:
         y = y + flat @ branch.flatten(1).T
     return float(((y - target) ** 2).sum() / (target**2).sum().clamp_min(1e-12))
-
-
-def _thinned(samples: Iterable[Tensor], count: int = 1 << 16) -> Tensor:
-    """About ``count`` values of the samples, for the search of a range."""
-    flat = torch.cat([x.flatten() for x in samples])
-    return flat[:: max(1, len(flat) // count)]
 
 
 def plan_site(

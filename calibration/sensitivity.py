@@ -109,8 +109,7 @@ def rounded(balance: Balance, grid: ActivationGrid) -> Callable[[Tensor, int], T
     """``x -> D^-1 R^T Q(R D x)``: what a balanced layer sees of its activation."""
 
     def apply(x: Tensor, dim: int) -> Tensor:
-        codes = grid.codes(balance.activation(x, dim))
-        return balance.undone(grid.scale * (codes - grid.zero_point), dim)
+        return balance.undone(grid.scale * grid.centred(balance.activation(x, dim)), dim)
 
     return apply
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from calibration.lowrank import product, svd_branch
 from calibration.quantizer import quantize_weight
+from calibration.rounding import ste_round
 
 
 class Weight(NamedTuple):
@@ -38,6 +39,11 @@ class Weight(NamedTuple):
         if self.down is None or self.up is None:
             return weight, None
         return weight, product(self.down, self.up)
+
+
+def trained_codes(w: Tensor, scale: Tensor, limits: tuple[int, int]) -> Tensor:
+    """``clamp(round(w / scale))`` per output channel, with a straight-through gradient."""
+    return ste_round(w / scale.reshape([-1] + [1] * (w.ndim - 1))).clamp(*limits)
 
 
 class WeightForm(nn.Module):

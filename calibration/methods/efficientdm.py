@@ -16,8 +16,7 @@ from calibration.lowrank import product
 from calibration.methods.method import Method, StageData
 from calibration.quantizer import quantize_weight, weight_limits
 from calibration.recipe import Recipe
-from calibration.rounding import ste_round
-from calibration.weights import Weight, WeightForm
+from calibration.weights import Weight, WeightForm, trained_codes
 
 LORA_RANK = 16
 
@@ -39,7 +38,7 @@ class QaLora(WeightForm):
     def forward(self) -> Weight:
         w = self.backbone + product(self.lora_A, self.lora_B)
         scale = self.log_scale.exp()
-        codes = ste_round(w / scale.reshape([-1] + [1] * (w.ndim - 1))).clamp(*self.limits)
+        codes = trained_codes(w, scale, self.limits)
         return Weight(codes, scale, None, None)
 
 

@@ -136,7 +136,7 @@ def _site_error(data: StageData, site: str, layers: list[QuantLayer]) -> Tensor:
         assert isinstance(form, LearnedScale)
         target = x @ form.backbone.flatten(1).T
         weight, grid = layer.weight, layer.x_grid
-        q = (grid.codes(x) - grid.zero_point) * grid.step
+        q = grid.centred(x) * grid.step
         y = q @ weight.effective()[0].flatten(1).T
         total = total + ((y - target) ** 2).sum() / (target**2).sum().clamp_min(1e-12)
     return total
