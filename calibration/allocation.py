@@ -1,6 +1,6 @@
 """Adaptive bit-width allocation (section 3.4): which activation gets how many bits.
 
-    minimize  sum_i sum_b a_ib L_ib,    L_ib = w_i^2 ||W X - Q(W) Q_b(X)||_F^2
+    minimize  sum_i sum_b a_ib L_ib,    paper: L_ib = w_i^2 ||W X - Q(W) Q_b(X)||_F^2
     so that   sum_b a_ib = 1 for each i,    sum_i sum_b a_ib b M_i <= budget sum_i M_i
 
 with ``a_ib`` in {0, 1}, ``w_i = 2^B_i - 1`` from the sensitivity sweep and M_i the site's

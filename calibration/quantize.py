@@ -94,6 +94,11 @@ def output_error(x: Tensor, w: Tensor, rounded: Weight, grid: ActivationGrid) ->
     return float(((y - target) ** 2).sum() / (target**2).sum().clamp_min(1e-12))
 
 
+def weight_peak(weights: Mapping[str, Tensor]) -> Tensor:
+    """(C,) largest magnitude per input channel of the (F, C, taps) weights that read a site."""
+    return torch.stack([w.abs().amax((0, 2)) for w in weights.values()]).amax(0)
+
+
 def plan_site(
     site: Site,
     weights: dict[str, Tensor],
@@ -118,7 +123,7 @@ def plan_site(
     block = channels if fold is None else fold.block
     rotated = recipe.rotate and not bits.edge and block > 1
     sign = torch.from_numpy(signs(channels, seed)) if rotated else ones
-    w_peak = torch.stack([weights[n].abs().amax((0, 2)) for n in site.layers]).amax(0)
+    w_peak = weight_peak(weights)
     best: SitePlan | None = None
     for alpha in (None, *(ALPHAS if recipe.scale and not bits.edge else ())):
         s = ones if alpha is None else channel_scale(site.peak, w_peak, alpha)

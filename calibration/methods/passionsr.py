@@ -21,7 +21,7 @@ from calibration.layers import QuantLayer, merge, quant_layers
 from calibration.learned import LearnedScale, learn_grids
 from calibration.methods.method import Method, StageData
 from calibration.observe import Site
-from calibration.quantize import SitePlan, plan_site
+from calibration.quantize import SitePlan, plan_site, weight_peak
 from calibration.quantizer import observe_grid, weight_limits
 from calibration.recipe import LayerBits, Recipe
 from calibration.rounding import ste_round
@@ -79,8 +79,7 @@ def plan(
     start = plan_site(site, weights, recipe, bits, fold=fold, seed=seed)
     if bits.edge:
         return start
-    w_peak = torch.stack([weights[n].abs().amax((0, 2)) for n in site.layers]).amax(0)
-    log_s = nn.Parameter(channel_scale(site.peak, w_peak, 0.5).log())
+    log_s = nn.Parameter(channel_scale(site.peak, weight_peak(weights), 0.5).log())
     top, limit = (1 << bits.activation) - 1, weight_limits(bits.weight)
     pairs = [(site.samples(n), weights[n]) for n in site.layers]
     targets = [x.flatten(1) @ w.flatten(1).T for x, w in pairs]
@@ -101,8 +100,7 @@ def plan(
     balance = Balance(d=(-log_s.detach()).exp(), block=1)
     x = torch.cat([balance.activation(x, 1).flatten() for x, _ in pairs])
     grid = observe_grid(x, bits.activation, recipe.observer)
-    learned = dataclasses.replace(start, balance=balance, alpha=None, fold=fold, grid=grid)
-    return learned
+    return dataclasses.replace(start, balance=balance, alpha=None, fold=fold, grid=grid)
 
 
 def form(w: Tensor, bits: int, _: int) -> LearnedScale:

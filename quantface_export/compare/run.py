@@ -28,6 +28,7 @@ from quantface_export.compare.scores import Judge, Scores
 from quantface_export.errors import QuantfaceError
 from quantface_export.models import load_model
 from quantface_export.nano.data import HELD_OUT
+from quantface_export.osdface.config import NANO
 from quantface_export.osdface.prepare import prepare
 from quantface_export.pipeline import calibration_images, lower_stages, quantize_model
 from quantface_export.quantized import QuantizedModel
@@ -249,9 +250,8 @@ def compare(
     Returns:
         The JSON of the command, and columns of pictures for the sheet.
     """
-    size = load_model("nano").config.size
     progress.step("rendering held-out faces")
-    faces = held_out(images, size, seed)
+    faces = held_out(images, NANO.size, seed)
     held = judge(faces, settings, seed)
     known: list[tuple[Recipe, Outcome, Scores]] = []
 
