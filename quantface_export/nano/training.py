@@ -42,6 +42,11 @@ class Schedule:
         noise: Gaussian noise on the input of every convolution and linear layer, as a share
             of the input's RMS: a network that learns under it keeps its signal above the
             rounding noise of 4 bits (about 0.1).
+        rebuilt: Share of each batch whose clean images pass the autoencoder as well; half of
+            the time of a step is spent on them where it is 1.
+        crop: Side of the random squares of each pair that are learned from in the first
+            ``cropped`` share of the run; a quarter of the area is a quarter of the time.
+        cropped: That share; after it whole pictures are learned from.
         minutes: The run ends after this time if that is sooner; None for no limit.
     """
 
@@ -51,6 +56,9 @@ class Schedule:
     rate: float = 1e-3
     sharpen: float = 1.0
     noise: float = 0.0
+    rebuilt: float = 1.0
+    crop: int = NANO.size // 2
+    cropped: float = 0.0
     minutes: float | None = None
 
     def share(self, step: int, seconds: float) -> float:
@@ -110,8 +118,9 @@ class Training:
         self.schedule, self.seed, self.device = schedule, seed, device
         self.model, self.decoder = Osdface(NANO).to(device), CodeDecoder().to(device)
         self.critic = Critic().to(device)
+        self.layout = torch.channels_last if device == "cuda" else torch.contiguous_format
         for module in (self.model, self.decoder, self.critic):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.average = AveragedModel(self.model, multi_avg_fn=_average)
         if schedule.noise:
             add_noise(self.model, schedule.noise)
@@ -141,16 +150,21 @@ class Training:
         share = self.share
         torch.manual_seed(self.seed * 1_000_003 + self.number)
         degraded, clean = (
-            to_tensor(x.to(self.device, non_blocking=True)).contiguous(
-                memory_format=torch.channels_last
-            )
+            to_tensor(x.to(self.device, non_blocking=True)).contiguous(memory_format=self.layout)
             for x in (degraded, clean)
         )
         if self.number % REVIVE_EVERY == REVIVE_EVERY // 2 and share < 0.5:
             revive_codes(self.model, degraded)
+        if share < self.schedule.cropped:
+            side = self.schedule.crop
+            top, left = torch.randint(NANO.size - side + 1, (2,)).tolist()
+            degraded, clean = (
+                x[..., top : top + side, left : left + side] for x in (degraded, clean)
+            )
+        rebuilt = max(1, round(len(clean) * self.schedule.rebuilt))
         sharpen = share >= self.schedule.sharpen
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            loss, restored = model_loss(self.model, self.decoder, degraded, clean)
+            loss, restored = model_loss(self.model, self.decoder, degraded, clean, rebuilt)
             total = loss + sharpness_loss(self.critic, restored, clean) if sharpen else loss
         self._descend(self.optimizer, self.parameters, total, self.schedule.rate_at(share))
         if sharpen:
