@@ -14,6 +14,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from calibration.folded import FoldedWeight
 from calibration.layers import QuantLayer, quant_layers
 from calibration.qdlora import QdLora
 from calibration.quantize import SitePlan
@@ -28,11 +29,12 @@ class WrongAdapterError(ValueError):
 
 def trained(stage: nn.Module) -> dict[str, tuple[QuantLayer, QdLora]]:
     """Layers of a stage that hold a QD-LoRA form, and that form."""
-    return {
-        name: (layer, layer.form)
-        for name, layer in quant_layers(stage).items()
-        if isinstance(layer.form, QdLora) and len(layer.form.lora_A)
-    }
+    found = {}
+    for name, layer in quant_layers(stage).items():
+        form = layer.form.inner if isinstance(layer.form, FoldedWeight) else layer.form
+        if isinstance(form, QdLora) and len(form.lora_A):
+            found[name] = layer, form
+    return found
 
 
 @torch.no_grad()

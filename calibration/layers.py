@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from calibration.balance import Balance
-from calibration.quantizer import ActivationGrid, LearnedGrid, weight_limits
+from calibration.quantizer import ActivationGrid, LearnedGrid
 from calibration.rounding import ste_requantized, ste_round
-from calibration.weights import StoredWeight, Weight, WeightForm
+from calibration.weights import Weight, WeightForm
 
 EXACT_FLOAT32 = 1 << 24
 """Integers up to here are exact in float32; larger sums are computed in float64."""
@@ -73,11 +73,11 @@ class QuantLayer(nn.Module):
         bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach().float()
         self.register_buffer("bias", bias)
 
-    @property
-    def float32_is_exact(self) -> bool:
-        """Whether no sum of the integer path can leave the integers that float32 has."""
-        largest = -weight_limits(self.weight_bits)[0]
-        return self.shape[1:].numel() * self.x_grid.top * largest < EXACT_FLOAT32 // 2
+    def float32_is_exact(self, weight: Weight) -> bool:
+        """Whether no sum ``sum (c - z_x) w``, in any order, leaves the integers of float32."""
+        zero = float(self.x_grid.zero_point)
+        largest = float(weight.codes.detach().flatten(1).abs().sum(1, dtype=torch.float32).max())
+        return largest * max(zero, self.x_grid.top - zero) < EXACT_FLOAT32 // 2
 
     @property
     def grid(self) -> ActivationGrid:
@@ -110,7 +110,7 @@ class QuantLayer(nn.Module):
 
     def accumulate(self, centred: Tensor, weight: Weight) -> Tensor:
         """Exact integer sums ``sum (c - z_x) w``, as float64 where float32 is not enough."""
-        dtype = torch.float32 if self.float32_is_exact else torch.float64
+        dtype = torch.float32 if self.float32_is_exact(weight) else torch.float64
         centred, w = centred.to(dtype), weight.codes.to(dtype)
         if self.kind == "conv":
             return F.conv2d(centred, w, None, self.stride, self.padding)
@@ -163,7 +163,7 @@ class QuantLayer(nn.Module):
 def merge(model: nn.Module) -> None:
     """Replace everything that was trained by the numbers that it computes, in place."""
     for layer in quant_layers(model).values():
-        layer.form, grid = StoredWeight(layer.weight), layer.x_grid
+        layer.form, grid = layer.form.stored(), layer.x_grid
         if isinstance(grid, LearnedGrid):
             del layer.x_grid
             layer.x_grid = grid.stored()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from calibration.balance import Balance, channel_scale
+from calibration.folded import FoldedWeight
 from calibration.folds import Fold, find_folds
 from calibration.layers import QuantLayer, quant_layers
 from calibration.observe import Site, quantizable
@@ -202,11 +203,12 @@ def quantize(
         for n in site.layers:
             layers[n].weight.data = made.balance.weight(layers[n].weight.data)
         plans[key] = made
+    chosen: Form = (lambda *args: FoldedWeight(form(*args))) if recipe.fold else form
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         for key, made in plans.items():
             for n in sites[key].layers:
-                _replace(model, n, _quantized(layers[n], n, key, made, bits[key], form))
+                _replace(model, n, _quantized(layers[n], n, key, made, bits[key], chosen))
     return plans
 
 

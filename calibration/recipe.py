@@ -41,6 +41,7 @@ class Recipe:
         scale: Per-channel scaling, eq. 8.
         observer: How activation ranges are chosen: ``minmax``, ``percentile`` or ``mse``.
         weight_search: Search weight scales for the least squared error.
+        fold: Fold the branch into 8-bit weights when a session starts (``calibration.folded``).
         method: Which method's weights and training, a key of ``calibration.methods``.
         budget: Average activation bits, weighted by multiply-accumulates, that are allocated
             where ``site_bits`` gives none; None for ``activation_bits`` everywhere.
@@ -55,6 +56,7 @@ class Recipe:
     scale: bool = True
     observer: str = "mse"
     weight_search: bool = True
+    fold: bool = False
     method: str = "quantface"
     budget: float | None = None
     site_bits: Mapping[str, int] = field(default_factory=dict)
@@ -72,6 +74,8 @@ class Recipe:
             raise ValueError(f"observer must be one of {OBSERVERS}, got {self.observer!r}")
         if self.rank < 0:
             raise ValueError(f"rank must be 0 or more, got {self.rank}")
+        if self.fold and (self.rank == 0 or self.weight_bits > 4):
+            raise ValueError("fold needs a branch (rank 1 or more) and weight_bits of at most 4")
 
     def bits(self, stage: str, site: str, edge: bool) -> LayerBits:
         """Widths of one site's layers."""
@@ -88,5 +92,6 @@ RECIPES = {
         Recipe(name="w4a6", weight_bits=4, activation_bits=6),
         Recipe(name="w6a6", weight_bits=6, activation_bits=6),
         Recipe(name="w4a4-mp", weight_bits=4, activation_bits=4, budget=3.98),
+        Recipe(name="w4a8-fold", weight_bits=4, activation_bits=8, fold=True),
     )
 }

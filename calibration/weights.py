@@ -52,6 +52,10 @@ class WeightForm(nn.Module):
     def forward(self) -> Weight:
         raise NotImplementedError
 
+    def stored(self) -> WeightForm:
+        """The form that holds what this one computes, for the export."""
+        return StoredWeight(self())
+
 
 class StoredWeight(WeightForm):
     """The weight as it is exported."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from onnx_ops.hadamard import rotate
 from onnx_ops.integer import (
@@ -108,7 +109,12 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
     producer = {output: node for node in graph.node for output in node.output}
 
     def array(name: str) -> Array:
-        return numpy_helper.to_array(tensors[name])
+        """A constant of the graph, stored or computed from stored ones."""
+        if name in tensors:
+            return numpy_helper.to_array(tensors[name])
+        node = producer[name]
+        values = {x: array(x) for x in node.input}
+        return cast(list[Array], ReferenceEvaluator(node).run(None, values))[0]
 
     for node in graph.node:
         name, _, leaf = node.name.rpartition("/")
@@ -127,9 +133,6 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
             transform = producer[source]
             d, rotated = array(transform.input[1]), transform.op_type == "Hadamard"
             source = transform.input[0]
-        stored = weight.input[0]
-        if stored in producer:
-            stored = producer[stored].input[0]
         conv = leaf == "conv"
         geometry = {a.name: tuple(a.ints) for a in node.attribute}
         yield LayerRecord(
@@ -143,7 +146,7 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
             scale=scale,
             zero_point=zero_point,
             top=top,
-            weight=array(stored).astype(np.int8),
+            weight=array(weight.input[0]),
             weight_scale=array(weight.input[1]),
             bias=array(f"{name}/bias") if conv else None,
             out_scale=np.float32(array(f"{name}/out_scale")[()]) if conv else np.float32(1),

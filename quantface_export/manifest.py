@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.folded import FoldedWeight
 from calibration.layers import quant_layers
 from quantface_export.quantized import QuantizedModel, QuantizedStage
 from quantface_export.settings import BuildSettings
@@ -52,9 +53,10 @@ def layer_rows(stage: str, quantized: QuantizedStage) -> list[dict[str, Any]]:
     """Bits, transform and error of every quantized layer of a stage."""
     rows = []
     for layer in quant_layers(quantized.module).values():
-        down = layer.weight.down
+        form = layer.form
+        down = (form.inner if isinstance(form, FoldedWeight) else form)().down
         plan = quantized.plans[layer.site]
-        folded = None if plan.fold is None else FOLDED_INTO[plan.fold.kind]
+        producer = None if plan.fold is None else FOLDED_INTO[plan.fold.kind]
         rows.append(
             {
                 "stage": stage,
@@ -64,9 +66,10 @@ def layer_rows(stage: str, quantized: QuantizedStage) -> list[dict[str, Any]]:
                 "weight_bits": layer.weight_bits,
                 "activation_bits": layer.x_grid.bits,
                 "rank": 0 if down is None else len(down),
+                "folded": isinstance(form, FoldedWeight),
                 "alpha": plan.alpha,
                 "rotation": plan.balance.block if plan.balance.block > 1 else None,
-                "transform": "online" if plan.online else folded or "none",
+                "transform": "online" if plan.online else producer or "none",
                 "producer": None if plan.fold is None else plan.fold.producer,
                 "sqnr_db": -10 * float(np.log10(max(plan.error, 1e-12))),
             }

@@ -3,9 +3,8 @@
 convolution   [Hadamard] -> [Clip] -> Q -> DQ -> Conv(DQ(w)) -> Q -> DQ  [+ Conv -> Conv]
 linear        [Hadamard] -> [Clip] -> Q -> DQ -> MatMul(DQ(w)) -> + bias [+ MatMul -> MatMul]
 
-The first becomes QLinearConv, the second MatMulIntegerToFloat. 4-bit weights are INT4
-initializers behind a Cast to INT8, which the runtime folds at load. Layers of one site
-share its transform and its codes, never a DequantizeLinear: a shared one would not fuse.
+The first becomes QLinearConv, the second MatMulIntegerToFloat. Layers of one site share its
+transform and its codes, never a DequantizeLinear: a shared one would not fuse.
 """
 
 from __future__ import annotations
@@ -13,17 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from calibration.balance import Balance
 from calibration.layers import QuantLayer
-from calibration.weights import Weight
 from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
 from onnx_ops.hadamard import factor
+from quantface_export.lower.builder import Builder
 from quantface_export.lower.marker import MARKER_DOMAIN
+from quantface_export.lower.packing import packed_codes
 
 
 @dataclass(slots=True)
@@ -36,37 +34,12 @@ class _Balanced:
     zero_point: ir.Value
 
 
-class _Expansion:
-    """Builds nodes in order and owns the new initializers."""
+class _Expansion(Builder):
+    """Builds the layers' subgraphs."""
 
     def __init__(self) -> None:
-        self.nodes: list[ir.Node] = []
-        self.initializers: dict[str, ir.Value] = {}
+        super().__init__()
         self.sites: dict[tuple[str, str], _Balanced] = {}
-
-    def constant(self, name: str, array: NDArray[Any] | np.generic) -> ir.Value:
-        """An initializer; asked for twice under one name it is the same one."""
-        if name not in self.initializers:
-            tensor = ir.Tensor(np.array(array, order="C"), name=name)
-            value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
-            value.const_value = tensor
-            self.initializers[name] = value
-        return self.initializers[name]
-
-    def op(
-        self,
-        kind: str,
-        inputs: list[ir.Value],
-        name: str,
-        domain: str = "",
-        **attributes: int | list[int],
-    ) -> ir.Value:
-        """Append a node; its output carries its name."""
-        attrs = [ir.convenience.convert_attribute(k, v) for k, v in attributes.items()]
-        node = ir.Node(domain, kind, inputs, attributes=attrs, name=name)
-        node.outputs[0].name = name
-        self.nodes.append(node)
-        return node.outputs[0]
 
     def transformed(self, layer: QuantLayer, balance: Balance, x: ir.Value) -> ir.Value:
         """``R D x``: the Hadamard op, or a product where nothing is rotated."""
@@ -110,23 +83,11 @@ class _Expansion:
         self.sites[key] = _Balanced(x, codes, scale, zero_point)
         return self.sites[key]
 
-    def weight(self, layer: QuantLayer, weight: Weight, axis: int) -> ir.Value:
-        """Dequantized weight; at 4 bits packed two to a byte on disk."""
-        name, array = layer.name, weight.codes.numpy()
-        if layer.kind == "linear":
-            array = array.T
-        scale = self.constant(f"{name}/weight_scale", weight.scale.numpy().astype(np.float32))
-        if layer.weight_bits <= 4:
-            packed = self.constant(f"{name}/weight", array.astype(ml_dtypes.int4))
-            codes = self.op("Cast", [packed], f"{name}/weight_int8", to=ir.DataType.INT8.value)
-        else:
-            codes = self.constant(f"{name}/weight_int8", array)
+    def weight(self, layer: QuantLayer, axis: int) -> ir.Value:
+        """Dequantized weight, its codes packed on disk."""
+        name, codes, weight_scale = layer.name, packed_codes(self, layer), layer.weight.scale
+        scale = self.constant(f"{name}/weight_scale", weight_scale.numpy().astype(np.float32))
         return self.op("DequantizeLinear", [codes, scale], f"{name}/weight_float", axis=axis)
-
-    def half(self, name: str, array: NDArray[np.float32]) -> ir.Value:
-        """A float32 constant stored as float16; the runtime folds the Cast at load."""
-        stored = self.constant(name, array.astype(np.float16))
-        return self.op("Cast", [stored], f"{name}_float", to=ir.DataType.FLOAT.value)
 
     def conv(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
         """The convolution's subgraph; returns its float output."""
@@ -138,7 +99,7 @@ class _Expansion:
             "pads": [*layer.padding, *layer.padding],
         }
         dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
-        weight = self.weight(layer, stored, axis=0)
+        weight = self.weight(layer, axis=0)
         bias = self.op(
             "DequantizeLinear",
             [
@@ -167,7 +128,7 @@ class _Expansion:
         """The linear layer's subgraph; returns its float output."""
         name, site, stored = layer.name, self.balanced(layer, x), layer.weight
         dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
-        weight = self.weight(layer, stored, axis=1)
+        weight = self.weight(layer, axis=1)
         y = self.op("MatMul", [dq, weight], f"{name}/product")
         y = self.op(
             "Add",

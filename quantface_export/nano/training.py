@@ -44,8 +44,8 @@ class Schedule:
             rounding noise of 4 bits (about 0.1).
         rebuilt: Share of each batch whose clean images pass the autoencoder as well; half of
             the time of a step is spent on them where it is 1.
-        crop: Side of the random squares of each pair that are learned from in the first
-            ``cropped`` share of the run; a quarter of the area is a quarter of the time.
+        crop: Side of the squares that are learned from in the first ``cropped`` share of the
+            run, two of each pair: at half the side, half the time of whole pictures.
         cropped: That share; after it whole pictures are learned from.
         minutes: The run ends after this time if that is sooner; None for no limit.
     """
@@ -110,6 +110,16 @@ def add_noise(model: nn.Module, share: float) -> None:
             module.register_forward_pre_hook(noisy)
 
 
+def random_squares(degraded: Tensor, clean: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Two squares of each pair, at the same two places in all: (2 N, 3, side, side) each."""
+    places = torch.randint(degraded.shape[-1] - side + 1, (2, 2)).tolist()
+    cut = [
+        torch.cat([x[..., top : top + side, left : left + side] for top, left in places])
+        for x in (degraded, clean)
+    ]
+    return cut[0], cut[1]
+
+
 class Training:
     """Everything that changes from step to step."""
 
@@ -156,11 +166,7 @@ class Training:
         if self.number % REVIVE_EVERY == REVIVE_EVERY // 2 and share < 0.5:
             revive_codes(self.model, degraded)
         if share < self.schedule.cropped:
-            side = self.schedule.crop
-            top, left = torch.randint(NANO.size - side + 1, (2,)).tolist()
-            degraded, clean = (
-                x[..., top : top + side, left : left + side] for x in (degraded, clean)
-            )
+            degraded, clean = random_squares(degraded, clean, self.schedule.crop)
         rebuilt = max(1, round(len(clean) * self.schedule.rebuilt))
         sharpen = share >= self.schedule.sharpen
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):

@@ -37,6 +37,12 @@ def recipe(bits: int, rank: int = 16) -> Recipe:
     return Recipe(name="test", weight_bits=bits, activation_bits=bits, rank=rank)
 
 
+FOLDED = Recipe(name="folded", weight_bits=4, activation_bits=8, fold=True)
+KINDS = pytest.mark.parametrize(
+    "settings", [recipe(4), recipe(6), FOLDED], ids=["4", "6", "folded"]
+)
+
+
 def quantized(
     model: nn.Module, x: Tensor, settings: Recipe, edges: tuple[str, ...] = ()
 ) -> QuantLayer:
@@ -63,27 +69,30 @@ CONVS = [
     (64, 8, 1, 1, 0),
     (120, 16, 3, 1, 1),
     (4, 6, 3, 1, 1),
+    (1, 3, 3, 1, 1),
 ]
 
 
-@pytest.mark.parametrize("bits", [4, 6])
+@KINDS
 @pytest.mark.parametrize("shape", CONVS, ids=str)
-def test_convolution(tmp_path: Path, shape: tuple[int, int, int, int, int], bits: int) -> None:
+def test_convolution(
+    tmp_path: Path, shape: tuple[int, int, int, int, int], settings: Recipe
+) -> None:
     torch.manual_seed(sum(shape))
     c_in, c_out, kernel, stride, padding = shape
     model = One(nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=padding))
     x = torch.randn(1, c_in, 9, 10) * torch.linspace(0.1, 4, c_in)[:, None, None]
-    layer = quantized(model, x, recipe(bits))
+    layer = quantized(model, x, settings)
     check(model, layer, x, tmp_path)
 
 
-@pytest.mark.parametrize("bits", [4, 6])
+@KINDS
 @pytest.mark.parametrize(("c_in", "c_out"), [(40, 96), (128, 20), (60, 60)])
-def test_linear(tmp_path: Path, c_in: int, c_out: int, bits: int) -> None:
+def test_linear(tmp_path: Path, c_in: int, c_out: int, settings: Recipe) -> None:
     torch.manual_seed(c_in)
     model = One(nn.Linear(c_in, c_out))
     x = torch.randn(1, 11, c_in) * torch.linspace(0.1, 4, c_in)
-    check(model, quantized(model, x, recipe(bits)), x, tmp_path)
+    check(model, quantized(model, x, settings), x, tmp_path)
 
 
 def test_edge_layer_has_8_bits_and_no_branch(tmp_path: Path) -> None:

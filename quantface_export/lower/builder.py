@@ -1,0 +1,46 @@
+"""Nodes and initializers of a graph under construction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+
+class Builder:
+    """Builds nodes in order and owns the new initializers."""
+
+    def __init__(self) -> None:
+        self.nodes: list[ir.Node] = []
+        self.initializers: dict[str, ir.Value] = {}
+
+    def constant(self, name: str, array: NDArray[Any] | np.generic) -> ir.Value:
+        """An initializer; asked for twice under one name it is the same one."""
+        if name not in self.initializers:
+            tensor = ir.Tensor(np.array(array, order="C"), name=name)
+            value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
+            value.const_value = tensor
+            self.initializers[name] = value
+        return self.initializers[name]
+
+    def op(
+        self,
+        kind: str,
+        inputs: list[ir.Value],
+        name: str,
+        domain: str = "",
+        **attributes: int | str | list[int],
+    ) -> ir.Value:
+        """Append a node; its output carries its name."""
+        attrs = [ir.convenience.convert_attribute(k, v) for k, v in attributes.items()]
+        node = ir.Node(domain, kind, inputs, attributes=attrs, name=name)
+        node.outputs[0].name = name
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def half(self, name: str, array: NDArray[np.float32]) -> ir.Value:
+        """A float32 constant stored as float16; the runtime folds the Cast at load."""
+        stored = self.constant(name, array.astype(np.float16))
+        return self.op("Cast", [stored], f"{name}_float", to=ir.DataType.FLOAT.value)
