@@ -1,6 +1,6 @@
 """The low-rank branch folded into 8-bit weights, for units whose integers are 8 bits wide anyway.
 
-On disk a layer is an INT4 plane and int8 factors of its branch; when a session starts they
+On disk a layer is an INT4 plane and 10-bit factors of its branch (in int16); when a session starts they
 become one int8 weight, with nothing left to compute beside it:
 
     c8 = clamp(round(plane * (s4 / s8) + (left @ right) * (s_branch / s8)), -64, 64)
@@ -20,7 +20,8 @@ from calibration.quantizer import weight_limits
 from calibration.rounding import ste_round
 from calibration.weights import StoredWeight, Weight, WeightForm
 
-FACTOR_LIMIT = 127
+FACTOR_LIMIT = 511
+"""Largest code of the factors: up to rank 64 their product is exact in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ class FoldedParts:
 
     Attributes:
         plane: (F, C, ...) codes of the 4-bit grid.
-        left, right: (F, r) and (r, C, ...) int8 codes of the branch.
+        left, right: (F, r) and (r, C, ...) codes of the branch.
         plane_gain, branch_gain: (F,) what one step of each is worth in steps of 8 bits.
         scale: (F,) the 8-bit step.
     """

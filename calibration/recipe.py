@@ -74,8 +74,8 @@ class Recipe:
             raise ValueError(f"observer must be one of {OBSERVERS}, got {self.observer!r}")
         if self.rank < 0:
             raise ValueError(f"rank must be 0 or more, got {self.rank}")
-        if self.fold and (self.rank == 0 or self.weight_bits > 4):
-            raise ValueError("fold needs a branch (rank 1 or more) and weight_bits of at most 4")
+        if self.fold and not (1 <= self.rank <= 64 and self.weight_bits <= 4):
+            raise ValueError("fold needs a branch (rank 1..64) and weight_bits of at most 4")
 
     def bits(self, stage: str, site: str, edge: bool) -> LayerBits:
         """Widths of one site's layers."""

@@ -2,7 +2,7 @@
 
 4 bits      INT4 -> Cast
 5, 6 bits   UINT4 plane of the high bits, UINT4 plane of two times two low bits -> shifted, joined
-folded      INT4 plane, int8 factors of the branch -> scaled, added, rounded
+folded      INT4 plane, int16 factors of the branch -> scaled, added, rounded
 7, 8 bits   int8
 
 All of it is standard ops on constants, which ONNX Runtime folds when it loads a model.
@@ -99,7 +99,7 @@ def _folded(graph: Builder, name: str, form: FoldedWeight, linear: bool) -> ir.V
     )
     branch = graph.op(
         "MatMul",
-        [number(f"factor_{i}", f, np.int8) for i, f in enumerate(factors)],
+        [number(f"factor_{i}", f, np.int16) for i, f in enumerate(factors)],
         f"{name}/branch",
     )
     if not linear:
