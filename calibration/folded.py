@@ -1,7 +1,7 @@
 """The low-rank branch folded into 8-bit weights, for units whose integers are 8 bits wide anyway.
 
-On disk a layer is an INT4 plane and 10-bit factors of its branch (in int16); when a session starts they
-become one int8 weight, with nothing left to compute beside it:
+On disk a layer is an INT4 plane and 10-bit factors of its branch (in int16); when a session
+starts they become one int8 weight, with nothing left to compute beside it:
 
     c8 = clamp(round(plane * (s4 / s8) + (left @ right) * (s_branch / s8)), -64, 64)
 

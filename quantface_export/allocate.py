@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calibration.allocation import WIDTHS, InfeasibleBudgetError, Item, allocate, require_feasible
+from calibration.allocation import (
+    WIDTHS,
+    InfeasibleBudgetError,
+    Item,
+    Limit,
+    allocate,
+    require_feasible,
+)
 from calibration.dataset import generated
 from calibration.folds import find_folds
 from calibration.observe import Site, observe, quantizable
@@ -22,6 +29,7 @@ from calibration.sensitivity import Replay, Sweep, SweepCache, needed_bits, roun
 from calibration.weights import round_weight
 from quantface_export.compare.metrics import frechet
 from quantface_export.errors import QuantfaceError
+from quantface_export.limits import require_complete
 from quantface_export.osdface.model import Osdface, VreStage
 from quantface_export.osdface.plan import FLOAT_LAYERS
 from quantface_export.quantized import site_bits, stage_inputs
@@ -233,15 +241,18 @@ def require_budget(budget: float) -> None:
         raise QuantfaceError(str(e)) from e
 
 
-def allocated(tables: Sequence[SiteTable], recipe: Recipe) -> tuple[Recipe, dict[str, Any]]:
-    """``recipe`` with the widths that its budget allows, and how they were found.
+def allocated(
+    tables: Sequence[SiteTable], recipe: Recipe, limits: Sequence[Limit] = ()
+) -> tuple[Recipe, dict[str, Any]]:
+    """``recipe`` with the widths that its budget and ``limits`` allow, and how they were found.
 
     Raises:
-        QuantfaceError: The budget can't be kept.
+        QuantfaceError: A budget can't be kept, or a limit lacks an activation.
     """
+    require_complete(limits, [table.name for table in tables])
     assert recipe.budget is not None
     try:
-        found = allocate([table.item() for table in tables], recipe.budget)
+        found = allocate([table.item() for table in tables], recipe.budget, limits)
     except InfeasibleBudgetError as e:
         raise QuantfaceError(str(e)) from e
     summary = {
@@ -250,6 +261,14 @@ def allocated(tables: Sequence[SiteTable], recipe: Recipe) -> tuple[Recipe, dict
         "error": found.error,
         "gap": found.gap,
         "seconds": found.seconds,
+        "limits": [
+            {
+                "name": limit.name,
+                "most": limit.most,
+                "used": sum(limit.cost[name][b] for name, b in found.bits.items()),
+            }
+            for limit in limits
+        ],
         "frechet_features": "VRE latents",
         "sites": [
             {"name": t.name, "needed": t.needed, "macs": t.macs, "bits": found.bits[t.name]}

@@ -171,23 +171,34 @@ def allocate(
     ] = 3.98,
     seed: Annotated[int, typer.Option(help="Seeds images, samples and rotations.")] = 0,
     out: Annotated[Path, typer.Option(help="Recipe file to write.")] = Path("build/w4a4-mp.json"),
+    limit: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="JSON file of one more budget, e.g. measured milliseconds: "
+            '{"name": ..., "most": ..., "cost": {STAGE/LAYER: {bits: cost}}}.'
+        ),
+    ] = None,
     pareto: Annotated[
         bool, typer.Option(help="Also measure several budgets and draw them beside the recipe.")
     ] = True,
     json: Json = None,
 ) -> None:
     """Choose activation bits per layer by integer programming; write a recipe to edit."""
+    from quantface_export.limits import read_limit
     from quantface_export.pareto import allocate_command
 
+    limits = [read_limit(path) for path in limit or ()]
     settings = BuildSettings(
         model="nano", recipe=recipe, calib=None, calib_count=8, seed=seed, out=out, cache=CACHE
     )
     with reporting("allocate") as progress:
-        result = allocate_command(settings, budget, pareto=pareto, progress=progress)
+        result = allocate_command(settings, budget, limits=limits, pareto=pareto, progress=progress)
     console.print(
         f"{out}: {result['mean_bits']:.3f} bits on average, optimality gap "
         f"{result['gap']:.1e}, solved in {result['seconds']:.1f} s"
     )
+    for kept in result["limits"]:
+        console.print(f"{kept['name']}: {kept['used']:g} of {kept['most']:g}")
     if pareto:
         console.print(f"budget against quality: {out.with_suffix('.png')}")
     write_json(json, result)

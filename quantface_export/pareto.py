@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from calibration.allocation import allocate
+from calibration.allocation import Limit, allocate
 from calibration.layers import merge
 from calibration.progress import SILENT, Progress
 from calibration.recipe import Recipe
@@ -28,7 +28,12 @@ BUDGETS = (3.0, 3.5, 3.98, 4.5, 5.0, 6.0)
 
 
 def allocate_command(
-    settings: BuildSettings, budget: float, *, pareto: bool, progress: Progress = SILENT
+    settings: BuildSettings,
+    budget: float,
+    *,
+    limits: Sequence[Limit] = (),
+    pareto: bool,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Sweep, solve, write the recipe file, and draw the budgets if ``pareto``.
 
@@ -41,7 +46,7 @@ def allocate_command(
     model = load_model(settings.model)
     prepare(model)
     tables = measured(model, recipe, settings, progress)
-    mixed, summary = allocated(tables, recipe)
+    mixed, summary = allocated(tables, recipe, limits)
     write_recipe(settings.out, dataclasses.replace(mixed, name=f"{recipe.name}-mp"))
     if pareto:
         images, _ = calibration_images(settings, model.config.size)
