@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,9 @@ from calibration.sensitivity import Replay, Sweep, SweepCache, needed_bits, roun
 from calibration.weights import round_weight
 from quantface_export.compare.metrics import frechet
 from quantface_export.errors import QuantfaceError
+from quantface_export.features import Features, features_name, load_features
 from quantface_export.limits import require_complete
-from quantface_export.osdface.model import Osdface, VreStage
+from quantface_export.osdface.model import Osdface
 from quantface_export.osdface.plan import FLOAT_LAYERS
 from quantface_export.quantized import site_bits, stage_inputs
 from quantface_export.reference import run_stages, to_tensors
@@ -45,9 +46,6 @@ WEIGHT_POWER = 1
 On nano absolute errors let the largest layers take everything, and squares the sweep's noise:
 README, design notes.
 """
-
-Features = Callable[[Tensor], Tensor]
-"""Images (N, 3, s, s) in [-1, 1] to feature rows (M, D)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,24 +177,19 @@ class Sensitivity:
 
 
 def sweep_key(
-    stages: dict[str, nn.Module], images: Tensor, recipe: Recipe, sweep: Sweep, seed: int
+    stages: dict[str, nn.Module],
+    images: Tensor,
+    recipe: Recipe,
+    sweep: Sweep,
+    seed: int,
+    features: str,
 ) -> str:
     """Tells sweeps apart: weights, images and what the distances depend on."""
     same = dataclasses.replace(recipe, name="", budget=None)
-    digest = hashlib.sha256(repr((same, sweep, seed)).encode())
+    digest = hashlib.sha256(repr((same, sweep, seed, features)).encode())
     for tensor in (images, *(p for s in stages.values() for p in s.parameters())):
         digest.update(tensor.detach().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def vre_features(vre: VreStage) -> Features:
-    """The float visual embedder's latents, one row per position."""
-
-    def features(images: Tensor) -> Tensor:
-        rows = [vre.vre.latents(vre.normalized(x)).flatten(0, 1) for x in images.split(8)]
-        return torch.cat(rows)
-
-    return features
 
 
 def measured(
@@ -208,12 +201,13 @@ def measured(
     )
     stages, sweep = model.stages(), Sweep()
     values = run_stages(stages, degraded, progress, "running the float model")
-    features = vre_features(model.vre)
-    with torch.no_grad():
-        sensitivity = Sensitivity(stages, values, features(clean), features, recipe, settings.seed)
+    features = load_features(model.vre, settings.inception, pooled=False)
+    sensitivity = Sensitivity(stages, values, features(clean), features, recipe, settings.seed)
     cache = None
     if settings.cache is not None:
-        key = sweep_key(stages, degraded, recipe, sweep, settings.seed)
+        key = sweep_key(
+            stages, degraded, recipe, sweep, settings.seed, features_name(settings.inception)
+        )
         cache = settings.cache / f"sensitivity-{key}.jsonl"
     return sensitivity.tables(sweep, SweepCache(cache), progress)
 
@@ -230,7 +224,8 @@ def allocate_recipe(
     require_budget(recipe.budget)
     tables = measured(model, recipe, settings, progress)
     progress.step("allocating bits")
-    return allocated(tables, recipe)
+    recipe, summary = allocated(tables, recipe)
+    return recipe, {**summary, "frechet_features": features_name(settings.inception)}
 
 
 def require_budget(budget: float) -> None:
@@ -269,7 +264,6 @@ def allocated(
             }
             for limit in limits
         ],
-        "frechet_features": "VRE latents",
         "sites": [
             {"name": t.name, "needed": t.needed, "macs": t.macs, "bits": found.bits[t.name]}
             for t in tables

@@ -25,6 +25,17 @@ Json = Annotated[
     Path | None,
     typer.Option("--json", help="Write the result as JSON here; - for standard output."),
 ]
+Lpips = Annotated[
+    Path | None, typer.Option(help="torchvision's AlexNet or VGG-16 file, for LPIPS.")
+]
+LpipsLinear = Annotated[Path | None, typer.Option(help="LPIPS' linear weights; needs --lpips.")]
+Inception = Annotated[
+    Path | None,
+    typer.Option(
+        help="inception-2015-12-05.pt, for Frechet distances; the visual embedder's features "
+        "if left out."
+    ),
+]
 
 
 @app.command(
@@ -61,12 +72,9 @@ def build(
         Path | None,
         typer.Option(help="Folder to write the LoRA branches to, as PEFT adapters by stage."),
     ] = None,
-    lpips: Annotated[
-        Path | None, typer.Option(help="torchvision's AlexNet or VGG-16 file, for LPIPS.")
-    ] = None,
-    lpips_linear: Annotated[
-        Path | None, typer.Option(help="LPIPS' linear weights; needs --lpips.")
-    ] = None,
+    lpips: Lpips = None,
+    lpips_linear: LpipsLinear = None,
+    inception: Inception = None,
     json: Json = None,
 ) -> None:
     """Quantize a model, lower it to ONNX, verify it and write the bundle."""
@@ -86,6 +94,7 @@ def build(
         adapter=adapter,
         lpips=lpips,
         lpips_linear=lpips_linear,
+        inception=inception,
     )
     with reporting("build") as progress:
         result = run_build(settings, progress)
@@ -181,6 +190,9 @@ def allocate(
     pareto: Annotated[
         bool, typer.Option(help="Also measure several budgets and draw them beside the recipe.")
     ] = True,
+    lpips: Lpips = None,
+    lpips_linear: LpipsLinear = None,
+    inception: Inception = None,
     json: Json = None,
 ) -> None:
     """Choose activation bits per layer by integer programming; write a recipe to edit."""
@@ -189,7 +201,16 @@ def allocate(
 
     limits = [read_limit(path) for path in limit or ()]
     settings = BuildSettings(
-        model="nano", recipe=recipe, calib=None, calib_count=8, seed=seed, out=out, cache=CACHE
+        model="nano",
+        recipe=recipe,
+        calib=None,
+        calib_count=8,
+        seed=seed,
+        out=out,
+        cache=CACHE,
+        lpips=lpips,
+        lpips_linear=lpips_linear,
+        inception=inception,
     )
     with reporting("allocate") as progress:
         result = allocate_command(settings, budget, limits=limits, pareto=pareto, progress=progress)
@@ -221,6 +242,9 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for table and pictures.")] = Path(
         "build/compare"
     ),
+    lpips: Lpips = None,
+    lpips_linear: LpipsLinear = None,
+    inception: Inception = None,
     json: Json = None,
 ) -> None:
     """Run quantization methods side by side on held-out faces, in ONNX Runtime."""
@@ -241,6 +265,9 @@ def compare(
         out=out,
         train_steps=train_steps,
         cache=CACHE,
+        lpips=lpips,
+        lpips_linear=lpips_linear,
+        inception=inception,
     )
     with reporting("compare") as progress:
         result, columns = run.compare(
@@ -255,7 +282,10 @@ def compare(
         console.print(terminal(result["rows"], side))
     if result["ablation"]:
         console.print(terminal_ablation(result["ablation"]))
-    note = f"Perceptual distance: {result['perceptual']}. {images} held-out faces, seed {seed}."
+    note = (
+        f"Perceptual distance: {result['perceptual']}. Frechet distance: on "
+        f"{result['frechet_features']}. {images} held-out faces, seed {seed}."
+    )
     (out / "compare.md").write_text(markdown(result["rows"], result["ablation"], note=note))
     picture = draw_sheet({name: column[:6] for name, column in columns.items()})
     cv2.imwrite(str(out / "compare.png"), picture[..., ::-1])

@@ -15,6 +15,7 @@ from calibration.progress import SILENT, Progress
 from calibration.recipe import Recipe
 from quantface_export.allocate import SiteTable, allocated, measured, require_budget
 from quantface_export.console import make_folder
+from quantface_export.features import features_name
 from quantface_export.models import load_model
 from quantface_export.osdface.prepare import prepare
 from quantface_export.pipeline import calibration_images
@@ -48,6 +49,7 @@ def allocate_command(
     tables = measured(model, recipe, settings, progress)
     mixed, summary = allocated(tables, recipe, limits)
     write_recipe(settings.out, dataclasses.replace(mixed, name=f"{recipe.name}-mp"))
+    summary["frechet_features"] = features_name(settings.inception)
     if pareto:
         images, _ = calibration_images(settings, model.config.size)
         points = measure_budgets(tables, recipe, to_tensors(images), settings, progress)

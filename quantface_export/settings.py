@@ -30,6 +30,7 @@ class BuildSettings:
         cache: Folder of finished sensitivity sweeps; None keeps none.
         adapter: Folder for the LoRA branches as PEFT adapters, by stage; None writes none.
         lpips, lpips_linear: Files of LPIPS; None takes the VAE encoder's features.
+        inception: File of Inception-v3 for Frechet distances; None takes the VRE's latents.
     """
 
     model: str
@@ -45,6 +46,7 @@ class BuildSettings:
     adapter: Path | None = None
     lpips: Path | None = None
     lpips_linear: Path | None = None
+    inception: Path | None = None
 
     @property
     def command(self) -> str:

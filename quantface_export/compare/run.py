@@ -26,6 +26,7 @@ from quantface_export.clock import Clock
 from quantface_export.compare.landmarks import load_landmark_net
 from quantface_export.compare.scores import Judge, Scores
 from quantface_export.errors import QuantfaceError
+from quantface_export.features import features_name, load_features
 from quantface_export.models import load_model
 from quantface_export.nano.data import HELD_OUT
 from quantface_export.osdface.config import NANO
@@ -114,7 +115,6 @@ def judge(faces: Faces, settings: BuildSettings, seed: int) -> Judge:
     """What every method's pictures are held against."""
     model = load_model("nano")
     distance = perceptual_distance(model.vae_encoder.encoder, settings.lpips, settings.lpips_linear)
-    vre = model.vre
     net = load_landmark_net()
     clean = np.moveaxis(faces.clean, -1, 1).astype(np.float32) / 255
     return Judge(
@@ -122,7 +122,7 @@ def judge(faces: Faces, settings: BuildSettings, seed: int) -> Judge:
         clean,
         faces.landmarks,
         distance=distance,
-        features=lambda x: vre.vre.latents(vre.normalized(x)).mean(1),
+        features=load_features(model.vre, settings.inception, pooled=True),
         regressor=net,
         seed=seed,
     )
@@ -279,6 +279,7 @@ def compare(
         "seed": seed,
         "n": images,
         "perceptual": held.distance.name,
+        "frechet_features": features_name(settings.inception),
         "rows": rows,
         "ablation": steps,
     }

@@ -48,6 +48,10 @@ class VreStage(nn.Module):
         """
         return (image - 0.5) / 0.5
 
+    def latents(self, image: Tensor) -> Tensor:
+        """(N, 3, s, s) in [-1, 1] at the model's size to the latents (N, positions, latent)."""
+        return self.vre.latents(self.normalized(image))
+
     def forward(self, image: Tensor) -> Tensor:
         if image.shape[-2:] != (self.size, self.size):
             image = F.interpolate(image, size=(self.size, self.size), mode="bilinear")

@@ -11,7 +11,8 @@ from calibration.dataset import generated
 from calibration.progress import SILENT
 from calibration.recipe import RECIPES
 from calibration.sensitivity import Sweep, SweepCache
-from quantface_export.allocate import Sensitivity, SiteTable, allocated, vre_features
+from quantface_export.allocate import Sensitivity, SiteTable, allocated
+from quantface_export.features import load_features
 from quantface_export.models import load_model
 from quantface_export.osdface.prepare import prepare
 from quantface_export.quantized import quantize_stage, stage_inputs
@@ -27,7 +28,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[SiteTable], P
     prepare(model)
     degraded, clean = (to_tensors(images) for images in generated(2, model.config.size, 5))
     values = run_stages(model.stages(), degraded)
-    features = vre_features(model.vre)
+    features = load_features(model.vre, pooled=False)
     with torch.no_grad():
         sensitivity = Sensitivity(
             model.stages(), values, features(clean), features, RECIPES["w4a4"], 5
