@@ -21,6 +21,7 @@ from calibration.quantize import SitePlan
 from calibration.quantizer import grid_from_range
 from onnx_ops.hadamard import signs
 from quantface_export.osdface.plan import FLOAT_PARTS
+from quantface_export.pixels import to_pictures
 from quantface_export.report import (
     Distribution,
     LayerRow,
@@ -55,21 +56,18 @@ class Faces:
 
     def pictures(self) -> list[Picture]:
         """One row of the report for each face."""
+        fp32, quantized = to_pictures(self.fp32), to_pictures(self.quantized)
         return [
             Picture(
                 before=self.before[i],
-                fp32=_image(self.fp32[i]),
-                quantized=_image(quantized),
+                fp32=fp32[i],
+                quantized=picture,
                 clean=None if self.clean is None else self.clean[i],
-                psnr_db=psnr_db(self.fp32[i], quantized),
+                psnr_db=psnr_db(self.fp32[i], self.quantized[i]),
                 caption=f"calibration image {i + 1}",
             )
-            for i, quantized in enumerate(self.quantized)
+            for i, picture in enumerate(quantized)
         ]
-
-
-def _image(x: NDArray[np.float32]) -> Image:
-    return np.ascontiguousarray(np.rint(np.moveaxis(x, 0, -1) * 255).astype(np.uint8))
 
 
 def distribution(site: Site, plan: SitePlan, layer: QuantLayer) -> Distribution:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from calibration.progress import SILENT, Progress
+from quantface_export.pixels import to_input
 from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT
 
 FLOOR_CAP_DB = 200.0
@@ -20,8 +21,7 @@ FLOOR_CAP_DB = 200.0
 
 def to_tensors(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """(N, 3, s, s) float32 in [-1, 1]."""
-    stacked = np.moveaxis(np.stack(images), -1, 1).astype(np.float32)
-    return torch.from_numpy(stacked / np.float32(127.5) - np.float32(1))
+    return torch.from_numpy(to_input(np.stack(images)))
 
 
 @torch.no_grad()

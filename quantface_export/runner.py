@@ -7,22 +7,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quantface_export.bundle import Bundle
+from quantface_export.pixels import to_input, to_pictures
 from quantface_export.session import Optimization, Variant, open_session, run
 from quantface_export.stages import STAGES
 
 Image = NDArray[np.uint8]
-
-
-def to_input(image: Image) -> NDArray[np.float32]:
-    """(s, s, 3) uint8 RGB to (1, 3, s, s) float32 in [-1, 1]."""
-    scaled = image.astype(np.float32) / np.float32(127.5) - np.float32(1)
-    return np.ascontiguousarray(np.moveaxis(scaled, -1, 0)[None])
-
-
-def to_image(restored: NDArray[np.float32]) -> Image:
-    """(1, 3, s, s) float32 in [0, 1] to (s, s, 3) uint8 RGB."""
-    scaled = np.rint(np.clip(restored[0], 0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(scaled, 0, -1))
 
 
 class Runner:
@@ -50,4 +39,4 @@ class Runner:
 
     def restore_face(self, image: Image) -> Image:
         """One aligned face crop, uint8 in and out."""
-        return to_image(self(to_input(image)))
+        return to_pictures(self(to_input(image[None])))[0]

@@ -32,9 +32,10 @@ from quantface_export.nano.data import HELD_OUT
 from quantface_export.osdface.config import NANO
 from quantface_export.osdface.prepare import prepare
 from quantface_export.pipeline import calibration_images, lower_stages, quantize_model
+from quantface_export.pixels import to_input, to_pictures
 from quantface_export.quantized import QuantizedModel
 from quantface_export.reference import run_stages, to_tensors
-from quantface_export.runner import Runner, to_input
+from quantface_export.runner import Runner
 from quantface_export.settings import BuildSettings
 from quantface_export.student import perceptual_distance
 
@@ -177,7 +178,7 @@ def run_recipe(
         restored, seconds = [], []
         for image in progress.track(faces.degraded, "restoring held-out faces"):
             started = time.perf_counter()
-            restored.append(runner(to_input(image)))
+            restored.append(runner(to_input(image[None])))
             seconds.append(time.perf_counter() - started)
     return Outcome(
         method=name,
@@ -264,12 +265,12 @@ def compare(
         known.append((key, made, held.score(made.restored)))
         return known[-1][1:]
 
-    rows, columns = [], {"degraded": faces.degraded, "fp32": _pictures(faces.fp32)}
+    rows, columns = [], {"degraded": faces.degraded, "fp32": to_pictures(faces.fp32)}
     for i, (name, recipe) in enumerate(wanted):
         progress.step(f"{i + 1} of {len(wanted)}: {recipe.name}")
         made, scores = outcome(name, recipe)
         rows.append({**row(made, scores), "method": name})
-        columns[f"{name}\n{made.bits}"] = _pictures(made.restored)
+        columns[f"{name}\n{made.bits}"] = to_pictures(made.restored)
     steps = []
     for name, recipe in ablation_recipes().items() if ablation else ():
         made, scores = outcome(name, recipe)
@@ -284,7 +285,3 @@ def compare(
         "ablation": steps,
     }
     return result, columns
-
-
-def _pictures(images: Images) -> NDArray[np.uint8]:
-    return np.rint(np.moveaxis(images, 1, -1).clip(0, 1) * 255).astype(np.uint8)
