@@ -28,6 +28,24 @@ EXACT_FLOAT32 = 1 << 24
 """Integers up to here are exact in float32; larger sums are computed in float64."""
 
 
+COLUMNS = 1 << 25
+"""Values in one block of unfolded columns of a float64 convolution: 256 MiB."""
+
+
+def conv2d(x: Tensor, w: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> Tensor:
+    """``F.conv2d``; in float64, where torch unfolds the whole input first, in bands of rows."""
+    if x.dtype != torch.float64:
+        return F.conv2d(x, w, None, stride, padding)
+    x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    height = (x.shape[2] - w.shape[2]) // stride[0] + 1
+    rows = max(1, COLUMNS // (w[0].numel() * (x.shape[3] // stride[1])))
+    bands = [
+        x[:, :, top * stride[0] : (min(top + rows, height) - 1) * stride[0] + w.shape[2]]
+        for top in range(0, height, rows)
+    ]
+    return torch.cat([F.conv2d(band, w, None, stride) for band in bands], 2)
+
+
 class QuantLayer(nn.Module):
     """A convolution or linear layer on integer codes.
 
@@ -113,7 +131,7 @@ class QuantLayer(nn.Module):
         dtype = torch.float32 if self.float32_is_exact(weight) else torch.float64
         centred, w = centred.to(dtype), weight.codes.to(dtype)
         if self.kind == "conv":
-            return F.conv2d(centred, w, None, self.stride, self.padding)
+            return conv2d(centred, w, self.stride, self.padding)
         return F.linear(centred, w)
 
     def requantize(self, accumulator: Tensor, weight: Weight) -> Tensor:
@@ -149,7 +167,7 @@ class QuantLayer(nn.Module):
             return torch.zeros((), dtype=x.dtype)
         down, up = weight.down.to(x.dtype), weight.up.to(x.dtype)
         if self.kind == "conv":
-            low = F.conv2d(x, down, None, self.stride, self.padding)
+            low = conv2d(x, down, self.stride, self.padding)
             return F.conv2d(low, up[:, :, None, None])
         return F.linear(F.linear(x, down), up)
 

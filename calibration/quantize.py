@@ -24,6 +24,9 @@ from calibration.recipe import LayerBits, Recipe
 from calibration.weights import StoredWeight, Weight, WeightForm, round_weight
 from onnx_ops.hadamard import signs
 
+PLANNED_ROWS = 256
+"""Output channels of a layer that its balance is chosen on, evenly spread."""
+
 ALPHAS = (0.3, 0.5, 0.7)
 """Candidates for alpha in eq. 8; ``None`` (no scaling) is always tried too."""
 
@@ -125,6 +128,7 @@ def plan_site(
     rotated = recipe.rotate and not bits.edge and block > 1
     sign = torch.from_numpy(signs(channels, seed)) if rotated else ones
     w_peak = weight_peak(weights)
+    few = {n: w[:: -(-len(w) // PLANNED_ROWS)] for n, w in weights.items()}
     best: SitePlan | None = None
     for alpha in (None, *(ALPHAS if recipe.scale and not bits.edge else ())):
         s = ones if alpha is None else channel_scale(site.peak, w_peak, alpha)
@@ -135,7 +139,7 @@ def plan_site(
         )
         error = 0.0
         for n in site.layers:
-            w = balance.weight(weights[n])
+            w = balance.weight(few[n])
             rank = min(bits.rank, channels, len(w))
             rounded = round_weight(w, bits.weight, rank, recipe.weight_search)
             error += output_error(x[n], w, rounded, grid) / len(site.layers)

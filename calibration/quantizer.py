@@ -19,6 +19,9 @@ SHRINK = torch.linspace(0.3, 1.0, 22)
 
 PERCENTILE = 0.999
 
+SEARCH_BLOCK = 1 << 20
+"""Weights whose scales are searched at once: what a core's cache holds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationGrid:
@@ -163,15 +166,22 @@ def quantize_weight(w: Tensor, bits: int, search: bool = True) -> tuple[Tensor, 
     Returns:
         Codes, int8, the shape of ``w``; and scales (F,) float32: ``w ~ scale[f] * code[f]``.
     """
-    low, high = weight_limits(bits)
     flat = w.flatten(1)
-    full = (flat.abs().amax(1, keepdim=True) / high).clamp_min(1e-8)
+    rows = max(1, SEARCH_BLOCK // flat.shape[1])
+    scale = torch.cat([_weight_scale(x, bits, search) for x in flat.split(rows)])
+    codes = (flat / scale).round_().clamp_(*weight_limits(bits))
+    return codes.reshape(w.shape).to(torch.int8), scale.flatten()
+
+
+def _weight_scale(w: Tensor, bits: int, search: bool) -> Tensor:
+    """(F, 1) steps of the rows of a matrix."""
+    low, high = weight_limits(bits)
+    full = (w.abs().amax(1, keepdim=True) / high).clamp_min(1e-8)
     best, scale = torch.full_like(full, torch.inf), full
     for share in SHRINK.tolist() if search else (1.0,):
         candidate = full * share
-        error = (flat / candidate).round().clamp(low, high) * candidate - flat
-        loss = (error * error).sum(1, keepdim=True)
+        error = (w / candidate).round_().clamp_(low, high).mul_(candidate).sub_(w)
+        loss = error.square_().sum(1, keepdim=True)
         scale = torch.where(loss < best, candidate, scale)
         best = torch.minimum(loss, best)
-    codes = (flat / scale).round().clamp(low, high)
-    return codes.reshape(w.shape).to(torch.int8), scale.flatten()
+    return scale
