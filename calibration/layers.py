@@ -93,9 +93,8 @@ class QuantLayer(nn.Module):
 
     def float32_is_exact(self, weight: Weight) -> bool:
         """Whether no sum ``sum (c - z_x) w``, in any order, leaves the integers of float32."""
-        zero = float(self.x_grid.zero_point)
-        largest = float(weight.codes.detach().flatten(1).abs().sum(1, dtype=torch.float32).max())
-        return largest * max(zero, self.x_grid.top - zero) < EXACT_FLOAT32 // 2
+        sums = weight.codes.detach().flatten(1).abs().sum(1, dtype=torch.float32)
+        return float(sums.max()) * self.x_grid.top < EXACT_FLOAT32 // 2
 
     @property
     def grid(self) -> ActivationGrid:

@@ -6,8 +6,9 @@ layers behind it.
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ MISMATCH_LIMIT = 1e-4
 
 LSB_LIMIT = 1
 """And by at most this much."""
+
+GROUP_BYTES = 2 << 30
+"""A run returns values of as many layers as fit in about this."""
+
+PROBED_BYTES = 6
+"""Of each value of a layer's input: float32, its code, and about one of the result."""
+
+OUTPUT = "stage output"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +83,41 @@ def compare_stage(
     optimization: Optimization,
 ) -> StageParity:
     """Run one stage in ORT and hold every quantized layer to the reference."""
-    records = read_layers(model)
+    layers, output = [], np.empty(0, np.float32)
+    for group in _groups(model, read_layers(model)):
+        results = _probed(model, group, inputs, variant, optimization)
+        layers += [_compare_layer(record, results) for record in group]
+        output = results[OUTPUT]
+    return StageParity(layers=tuple(layers), output=output.astype(np.float32))
+
+
+def _groups(model: Path, records: Sequence[LayerRecord]) -> Iterator[list[LayerRecord]]:
+    """Layers whose probed values fit in memory together, in graph order."""
+    graph = onnx.load(model, load_external_data=False).graph
+    values = {
+        v.name: math.prod(d.dim_value for d in v.type.tensor_type.shape.dim)
+        for v in graph.value_info
+    }
+    group: list[LayerRecord] = []
+    total = 0
+    for record in records:
+        size = values.get(record.x, 0) * PROBED_BYTES
+        if group and total + size > GROUP_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(record)
+        total += size
+    yield group
+
+
+def _probed(
+    model: Path,
+    records: Sequence[LayerRecord],
+    inputs: Sequence[NDArray[np.float32]],
+    variant: Variant,
+    optimization: Optimization,
+) -> dict[str, NDArray[Any]]:
+    """What one run gives for the layers' inputs, codes and results, and as ``OUTPUT``."""
     values: dict[str, int] = {}
     for record in records:
         values[record.x] = onnx.TensorProto.FLOAT
@@ -88,11 +131,7 @@ def compare_stage(
         names = [o.name for o in session.get_outputs()]
         results = dict(zip(names, run(session, *inputs), strict=True))
         results |= dict(zip((i.name for i in session.get_inputs()), inputs, strict=True))
-    output = results[names[0]]
-    return StageParity(
-        layers=tuple(_compare_layer(record, results) for record in records),
-        output=output.astype(np.float32),
-    )
+    return results | {OUTPUT: results[names[0]]}
 
 
 def _compare_layer(record: LayerRecord, results: dict[str, NDArray[Any]]) -> LayerParity:
