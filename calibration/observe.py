@@ -74,15 +74,35 @@ def _sample(layer: Quantizable, x: Tensor, count: int, generator: torch.Generato
     return x[image[:, None, None], :, rows, columns].permute(0, 3, 1, 2).flatten(2)
 
 
+class Readers:
+    """Groups layers by the tensor object they read: each group is one site.
+
+    Attributes:
+        site_of: Name of the site by layer; a site is named after its first layer.
+    """
+
+    def __init__(self) -> None:
+        self.site_of: dict[str, str] = {}
+        self._live: list[tuple[weakref.ref[Tensor], str]] = []
+
+    def site(self, name: str, tensor: Tensor) -> str:
+        """The site of layer ``name``, which reads ``tensor`` now."""
+        if name not in self.site_of:
+            shared = [site for ref, site in self._live if ref() is tensor]
+            self.site_of[name] = shared[0] if shared else name
+        self._live = [(ref, site) for ref, site in self._live if ref() is not None]
+        self._live.append((weakref.ref(tensor), self.site_of[name]))
+        return self.site_of[name]
+
+
 class _Recorder:
-    """Forward pre-hooks that group layers by the tensor object they read."""
+    """Forward pre-hooks that describe what each layer reads, by site."""
 
     def __init__(self, model: nn.Module, per_call: int, seed: int, skip: Sequence[str]) -> None:
         self.per_call = per_call
         self.generator = torch.Generator().manual_seed(seed)
         self.sites: dict[str, Site] = {}
-        self.site_of: dict[str, str] = {}
-        self.live: list[tuple[weakref.ref[Tensor], str]] = []
+        self.readers = Readers()
         self.handles = [
             layer.register_forward_pre_hook(self._hook(name))
             for name, layer in quantizable(model).items()
@@ -96,16 +116,11 @@ class _Recorder:
         return record
 
     def _site(self, name: str, tensor: Tensor, channels: int) -> Site:
-        if name not in self.site_of:
-            shared = [site for ref, site in self.live if ref() is tensor]
-            self.site_of[name] = shared[0] if shared else name
-            if shared:
-                self.sites[shared[0]].layers.append(name)
-            else:
-                self.sites[name] = Site(name, [name], torch.zeros(channels))
-        self.live = [(ref, site) for ref, site in self.live if ref() is not None]
-        self.live.append((weakref.ref(tensor), self.site_of[name]))
-        return self.sites[self.site_of[name]]
+        key = self.readers.site(name, tensor)
+        site = self.sites.setdefault(key, Site(key, [], torch.zeros(channels)))
+        if name not in site.layers:
+            site.layers.append(name)
+        return site
 
     def record(self, name: str, layer: Quantizable, x: Tensor, tensor: Tensor) -> None:
         channel = 1 if isinstance(layer, nn.Conv2d) else x.ndim - 1

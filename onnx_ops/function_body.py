@@ -4,6 +4,7 @@ The function body is written in standard operators alone, so a model that carrie
 wherever ONNX Runtime does; a registered kernel of the same name takes its place.
 """
 
+import math
 from typing import Final
 
 import onnx
@@ -138,6 +139,22 @@ Hadamard <axis: int, seed: int, log2: int> (x, d) => (y)
   y = Reshape (rotated, x_shape)
 }
 """
+
+
+def body_factors(n: int) -> tuple[int, int]:
+    """Orders ``a, b`` of the two dense factors that the function body multiplies by, ``a b = n``.
+
+    A vector of n channels takes ``n (a + b)`` multiply-accumulates.
+
+    >>> body_factors(512), body_factors(1920)
+    ((16, 32), (60, 32))
+
+    Raises:
+        ValueError: n is not an order (see ``factor``).
+    """
+    m, p = factor(n)
+    t = max(0, math.floor((math.log2(p) - math.log2(m)) / 2))
+    return m << t, p >> t
 
 
 def hadamard_function() -> onnx.FunctionProto:

@@ -1,8 +1,7 @@
-"""Command line: ``quantface-export build | verify | restore | allocate | compare``."""
+"""Command line: ``quantface-export build | verify | restore | allocate | compare | cost``."""
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from quantface_export.console import console, make_folder, print_verified, reporting, write_json
 from quantface_export.errors import QuantfaceError
+from quantface_export.interrupt import stop_on_signals
 from quantface_export.settings import CACHE, CALIB_COUNT, TRAIN_RATE, TRAIN_STEPS, BuildSettings
 
 app = typer.Typer(
@@ -293,20 +293,33 @@ def compare(
     write_json(json if json is not None else out / "compare.json", result)
 
 
-class Interrupted(QuantfaceError):
-    """The user or the system asked the command to stop."""
+@app.command(
+    epilog="Examples: `quantface-export cost`; `quantface-export cost --size 1024 --recipe "
+    "w4a4,w4a6`; `quantface-export cost --model nano --recipe my-recipe.json --json -`"
+)
+def cost(
+    model: Annotated[str, typer.Option(help="osdface or nano.")] = "osdface",
+    size: Annotated[
+        int | None, typer.Option(help="Side of the image in pixels; the model's own if left out.")
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="Recipes, comma-separated or repeated; the named four if left out."),
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Count parameters and operations, in the form of the paper's Table 2. Loads no weights."""
+    from quantface_export.cost import run, table
 
-    exit_code = 130
-
-
-def _interrupt(number: int, _: object) -> None:
-    raise Interrupted(f"interrupted by {signal.Signals(number).name}; nothing half-written is left")
+    result = run.cost(model, size, run.requested(recipe or []))
+    for shown in (table.compression(result), table.breakdown(result)):
+        console.print(shown)
+    write_json(json, result)
 
 
 def main() -> None:
     """Entry point: one clear line for what a person can mend, and its exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    stop_on_signals()
     try:
         app()
     except QuantfaceError as e:

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from quantface_export.errors import QuantfaceError
 from quantface_export.nano.weights import load_nano
-from quantface_export.osdface.config import MODELS
+from quantface_export.osdface.config import MODELS, ModelConfig
 from quantface_export.osdface.model import Osdface
+
+
+def find_config(name: str) -> ModelConfig:
+    """Shapes of a model; its weights need not be at hand.
+
+    Raises:
+        QuantfaceError: Unknown name.
+    """
+    if name not in MODELS:
+        raise QuantfaceError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
+    return MODELS[name]
 
 
 def load_model(name: str) -> Osdface:
@@ -14,8 +25,7 @@ def load_model(name: str) -> Osdface:
     Raises:
         QuantfaceError: Unknown name, or a model whose weights are not at hand.
     """
-    if name not in MODELS:
-        raise QuantfaceError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
+    find_config(name)
     if name != "nano":
         raise QuantfaceError(f"{name} has no embedded weights; only nano can be built so far")
     return load_nano()

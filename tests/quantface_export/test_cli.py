@@ -15,7 +15,12 @@ import pytest
 import skimage.data
 from onnx import numpy_helper
 
+from calibration.recipe import RECIPES
 from quantface_export.bundle import MANIFEST, load_bundle, write_manifest
+from quantface_export.cost.count import online_sites
+from quantface_export.cost.walk import walk
+from quantface_export.osdface.config import NANO
+from quantface_export.osdface.plan import FLOAT_LAYERS
 from quantface_export.photo.image import read_image
 from quantface_export.photo.write import write_image
 
@@ -40,6 +45,16 @@ def test_build_says_what_it_did(built: Built) -> None:
     layers = json.loads((bundle / MANIFEST).read_text())["layers"]
     assert {layer["activation_bits"] for layer in layers} == {4, 8}
     assert len(layers) == result["verify"]["fusion"]["planned"]
+
+
+def test_cost_counts_the_layers_that_were_built(built: Built) -> None:
+    layers = json.loads((built[0] / MANIFEST).read_text())["layers"]
+    for name, stage in walk(NANO, NANO.size).prepared.items():
+        rows = [row for row in layers if row["stage"] == name]
+        assert {row["name"] for row in rows} == set(stage.layers) - set(FLOAT_LAYERS.get(name, ()))
+        assert all(row["name"] in stage.sites[row["site"]].layers for row in rows)
+        online = {row["site"] for row in rows if row["transform"] == "online"}
+        assert online == set(online_sites(name, stage, RECIPES["w4a4"]))
 
 
 def test_build_holds_both_gates(built: Built) -> None:
@@ -124,7 +139,7 @@ def test_restore_without_a_face_is_3(command: Command, built: Built, tmp_path: P
     assert "--aligned" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["build", "verify", "restore", "allocate", "compare"])
+@pytest.mark.parametrize("name", ["build", "verify", "restore", "allocate", "compare", "cost"])
 def test_help_has_an_example(command: Command, name: str) -> None:
     done = command(name, "--help")
     assert done.returncode == 0
@@ -142,6 +157,7 @@ def test_help_has_an_example(command: Command, name: str) -> None:
         (["compare", "--methods", "svd"], "unknown method 'svd'; expected one of maxmin"),
         (["compare", "--bits", "four"], "bits must be W/A such as 4/4, got 'four'"),
         (["allocate", "--budget", "2.5"], "the least feasible budget is 3"),
+        (["cost", "--size", "500"], "--size must be a multiple of 64 from 256 to 1024"),
         (["verify", "/nonexistent"], "is not a bundle"),
         (["restore", "x.png", "--bundle", "/nonexistent"], "is not a bundle"),
         (["build", "--no-such-option"], "No such option"),
