@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from calibration.folds import find_folds
 from calibration.observe import Site
-from calibration.recipe import LayerBits, Recipe
+from calibration.recipe import EDGE_BITS, LayerBits, Recipe
 from onnx_ops.function_body import body_factors
 from quantface_export.cost.walk import Stage, Walk
 from quantface_export.osdface.plan import FLOAT_LAYERS
@@ -49,7 +49,7 @@ class Added:
     """What quantization adds to one stage, in plain numbers.
 
     Attributes:
-        branch_params, branch_ops: Of the low-rank branches.
+        branch_params, branch_ops: Of the low-rank branches; a folded one has no operations.
         multipliers: Numbers of the online multipliers, C for each site that is balanced online.
         rotation_ops: Of the online rotations, ``2 (a + b)`` for each number that is rotated:
             the Hadamard op's function body multiplies by two dense factors, ``a b = C``.
@@ -135,7 +135,7 @@ def added_cost(name: str, stage: Stage, recipe: Recipe) -> Added:
     rotated = online if recipe.rotate else []
     return Added(
         branch_params=sum(params for params, _ in ranked),
-        branch_ops=sum(ops for _, ops in ranked),
+        branch_ops=0 if recipe.fold else sum(ops for _, ops in ranked),
         multipliers=sum(layer.shape[1] for layer in online),
         rotation_ops=sum(2 * sum(body_factors(x.shape[1])) * x.inputs for x in rotated),
     )
@@ -156,8 +156,12 @@ def _quantized_sites(name: str, stage: Stage) -> dict[str, Site]:
 
 
 def _share(bits: LayerBits, recipe: Recipe) -> float:
-    """``sqrt(b_w b_a) / 32``; b_a is the budget, a mean, until widths are allocated."""
+    """``sqrt(b_w b_a) / 32``; b_a is the budget, a mean, until widths are allocated.
+
+    A branch that is folded makes the weights that are computed with 8 bits wide.
+    """
+    weight = EDGE_BITS if recipe.fold else bits.weight
     activation: float = bits.activation
     if recipe.budget is not None and not recipe.site_bits and not bits.edge:
         activation = recipe.budget
-    return math.sqrt(bits.weight * activation) / FLOAT_BITS
+    return math.sqrt(weight * activation) / FLOAT_BITS
