@@ -1,4 +1,4 @@
-"""Command line: ``quantface-export build | verify | restore | allocate | compare``."""
+"""Command line: ``quantface-export build | verify | restore | allocate | compare | fixtures``."""
 
 from __future__ import annotations
 
@@ -29,10 +29,22 @@ Json = Annotated[
 
 @app.command(
     epilog="Examples: `quantface-export build` builds the embedded model; "
-    "`quantface-export build --recipe w4a6 --calib faces/ --out my-bundle --json -`"
+    "`quantface-export build --recipe w4a6 --calib faces/ --out my-bundle --json -`; "
+    "`quantface-export build --model osdface --weights checkpoint/`"
 )
 def build(
     model: Annotated[str, typer.Option(help="Model to build.")] = "nano",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the model's files: Stable Diffusion 2.1-base and OSDFace's."),
+    ] = None,
+    sd: Annotated[
+        Path | None,
+        typer.Option(help="Stable Diffusion 2.1-base: diffusers folder, .safetensors or .ckpt."),
+    ] = None,
+    osdface: Annotated[
+        Path | None, typer.Option(help="Folder of OSDFace's own three files.")
+    ] = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -86,6 +98,9 @@ def build(
         adapter=adapter,
         lpips=lpips,
         lpips_linear=lpips_linear,
+        weights=weights,
+        sd=sd,
+        osdface=osdface,
     )
     with reporting("build") as progress:
         result = run_build(settings, progress)
@@ -250,6 +265,33 @@ def compare(
     cv2.imwrite(str(out / "compare.png"), picture[..., ::-1])
     console.print(f"table: {out / 'compare.md'}, pictures: {out / 'compare.png'}")
     write_json(json if json is not None else out / "compare.json", result)
+
+
+@app.command(
+    epilog="Examples: `quantface-export fixtures osdface checkpoint/ --seed 1`, then "
+    "`quantface-export build --model osdface --weights checkpoint/`"
+)
+def fixtures(
+    model: Annotated[str, typer.Argument(help="osdface, or nano for the same files at its size.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write; new or empty.")],
+    seed: Annotated[int, typer.Option(help="Seeds every weight.")] = 0,
+    dtype: Annotated[str, typer.Option(help="fp32 or fp16, of Stable Diffusion.")] = "fp32",
+    shard: Annotated[
+        float | None, typer.Option(min=0.001, help="Split Stable Diffusion's files at so many GB.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Write random weights in the format of the published checkpoint."""
+    from quantface_export.models import find_config
+    from quantface_export.osdface.fixtures import FixtureSettings, write_fixtures
+
+    settings = FixtureSettings(
+        seed=seed, dtype=dtype, shard=None if shard is None else int(shard * 1e9)
+    )
+    with reporting("fixtures") as progress:
+        result = write_fixtures(find_config(model), folder, settings, progress)
+    console.print(f"{folder}: {len(result['files'])} files, {result['bytes'] / 1e6:.1f} MB")
+    write_json(json, result)
 
 
 class Interrupted(QuantfaceError):
