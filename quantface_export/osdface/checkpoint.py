@@ -95,7 +95,7 @@ class Checkpoint:
 
         Raises:
             ResourceError: Its float32 weights don't fit in memory.
-            CheckpointError: The files have changed since they were checked.
+            CheckpointError: A file can't be read any more.
         """
         module = skeleton(self.config).stages()[name]
         self._require_memory([module], name)
@@ -107,7 +107,7 @@ class Checkpoint:
 
         Raises:
             ResourceError: Their float32 weights don't fit in memory.
-            CheckpointError: The files have changed since they were checked.
+            CheckpointError: A file can't be read any more.
         """
         model = skeleton(self.config)
         self._require_memory(list(model.stages().values()), self.config.name)
