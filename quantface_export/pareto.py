@@ -44,7 +44,7 @@ def allocate_command(
     require_budget(budget)
     recipe = dataclasses.replace(load_recipe(settings.recipe), budget=budget)
     make_folder(settings.out.parent)
-    model = load_model(settings.model)
+    model = load_model(settings)
     prepare(model)
     tables = measured(model, recipe, settings, progress)
     mixed, summary = allocated(tables, recipe, limits)
@@ -69,7 +69,7 @@ def measure_budgets(
 
     The models are not trained, so that only the widths differ.
     """
-    model = load_model(settings.model)
+    model = load_model(settings)
     prepare(model)
     distance = perceptual_distance(model.vae_encoder.encoder, settings.lpips, settings.lpips_linear)
     values = run_stages(model.stages(), images, progress, "running the float model")
@@ -78,7 +78,7 @@ def measure_budgets(
         found = allocate(items, budget)
         progress.step(f"measuring a budget of {budget:g} bits, {i + 1} of {len(BUDGETS)}")
         mixed = dataclasses.replace(recipe, site_bits=found.bits)
-        student = load_model(settings.model)
+        student = load_model(settings)
         prepare(student)
         for name, stage in student.stages().items():
             quantize_stage(name, stage, stage_inputs(name, values), mixed, seed=settings.seed)

@@ -65,7 +65,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             bundle at ``settings.out`` is untouched then.
     """
     clock, recipe = Clock(), load_recipe(settings.recipe)
-    model = load_model(settings.model)
+    model = load_model(settings)
     counts = parameters(model)
     images, clean = calibration_images(settings, model.config.size)
     tensors = to_tensors(images)

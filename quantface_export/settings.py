@@ -31,6 +31,9 @@ class BuildSettings:
         adapter: Folder for the LoRA branches as PEFT adapters, by stage; None writes none.
         lpips, lpips_linear: Files of LPIPS; None takes the VAE encoder's features.
         inception: File of Inception-v3 for Frechet distances; None takes the VRE's latents.
+        weights: Folder with the model's files; None takes the embedded model's.
+        sd: Stable Diffusion's folder or file, where it is not in ``weights``.
+        osdface: Folder of OSDFace's own files, where they are not in ``weights``.
     """
 
     model: str
@@ -47,13 +50,22 @@ class BuildSettings:
     lpips: Path | None = None
     lpips_linear: Path | None = None
     inception: Path | None = None
+    weights: Path | None = None
+    sd: Path | None = None
+    osdface: Path | None = None
 
     @property
     def command(self) -> str:
         """The command line that makes the same bundle."""
-        calib = "" if self.calib is None else f" --calib {self.calib}"
+        paths = {
+            "--weights": self.weights,
+            "--sd": self.sd,
+            "--osdface": self.osdface,
+            "--calib": self.calib,
+        }
+        given = "".join(f" {option} {path}" for option, path in paths.items() if path is not None)
         return (
-            f"quantface-export build --model {self.model} --recipe {self.recipe}{calib} "
+            f"quantface-export build --model {self.model} --recipe {self.recipe}{given} "
             f"--calib-count {self.calib_count} --seed {self.seed} "
             f"--train-steps {self.train_steps} --train-rate {self.train_rate:g}"
         )

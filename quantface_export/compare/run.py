@@ -29,6 +29,7 @@ from quantface_export.errors import QuantfaceError
 from quantface_export.features import features_name, load_features
 from quantface_export.models import load_model
 from quantface_export.nano.data import HELD_OUT
+from quantface_export.nano.weights import load_nano
 from quantface_export.osdface.config import NANO
 from quantface_export.osdface.prepare import prepare
 from quantface_export.pipeline import calibration_images, lower_stages, quantize_model
@@ -100,7 +101,7 @@ def held_out(count: int, size: int, seed: int) -> Faces:
     degraded = np.stack(
         [degrade(f.image, np.random.default_rng([seed, i])) for i, f in enumerate(faces)]
     )
-    model = load_model("nano")
+    model = load_nano()
     prepare(model)
     with torch.inference_mode():
         fp32 = run_stages(model.stages(), to_tensors(list(degraded)))["restored"]
@@ -114,7 +115,7 @@ def held_out(count: int, size: int, seed: int) -> Faces:
 
 def judge(faces: Faces, settings: BuildSettings, seed: int) -> Judge:
     """What every method's pictures are held against."""
-    model = load_model("nano")
+    model = load_nano()
     distance = perceptual_distance(model.vae_encoder.encoder, settings.lpips, settings.lpips_linear)
     net = load_landmark_net()
     clean = np.moveaxis(faces.clean, -1, 1).astype(np.float32) / 255
@@ -164,7 +165,7 @@ def run_recipe(
     name: str, recipe: Recipe, faces: Faces, settings: BuildSettings, progress: Progress
 ) -> Outcome:
     """Quantize nano by ``recipe``, lower it, and restore the faces with ONNX Runtime."""
-    model = load_model(settings.model)
+    model = load_model(settings)
     images, _ = calibration_images(settings, model.config.size)
     prepare(model)
     clock = Clock()

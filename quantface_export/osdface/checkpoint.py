@@ -1,156 +1,204 @@
-"""Read OSDFace's published files into the four stages.
-
-What users have (names fixed by the authors and by diffusers): a diffusers folder of Stable
-Diffusion 2.1-base with ``unet/`` and ``vae/``, and beside it or elsewhere
-``pytorch_lora_weights.safetensors``, ``embedding_change_weights.pth``, ``associate_2.ckpt``.
-Pickles are opened with ``weights_only=True`` only.
-"""
+"""OSDFace's published files as the four stages, one at a time or all together."""
 
 from __future__ import annotations
 
-import pickle
+import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from quantface_export.errors import QuantfaceError
-from quantface_export.osdface.config import ModelConfig
+from quantface_export.osdface.config import VAE_SCALING, ModelConfig
+from quantface_export.osdface.errors import CheckpointError
+from quantface_export.osdface.keys import (
+    prompt_state,
+    require_keys,
+    single_file_state,
+    vae_state,
+    vre_state,
+)
+from quantface_export.osdface.locate import WeightFiles, part_files
+from quantface_export.osdface.lora import LoraPair, merged, read_lora
 from quantface_export.osdface.model import Osdface
+from quantface_export.osdface.read import State, read_metadata, read_state
+from quantface_export.resources import require_memory
 
-State = dict[str, Tensor]
+PARTS = {
+    "vre": {"vre": "vre.", "prompt": "embedding_change."},
+    "vae_encoder": {"vae": ""},
+    "unet": {"unet": "unet."},
+    "vae_decoder": {"vae": ""},
+}
+"""Which parts of a checkpoint a stage consists of, and under which prefix."""
 
-LORA = "pytorch_lora_weights.safetensors"
-PROMPT = "embedding_change_weights.pth"
-VRE = "associate_2.ckpt"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-VRE_PREFIX = "vqvae_LQ."
-VRE_IGNORED = ("decoder.", "post_quant_conv.")
-LORA_ALPHA = 16
-LISTED = 10
+BATCH = 32
+"""Tensors that are copied from one mapping of the files."""
+
+SETTINGS = {
+    "vae/config.json": ("scaling_factor", VAE_SCALING, "another model's VAE"),
+    "scheduler/scheduler_config.json": (
+        "prediction_type",
+        "epsilon",
+        "Stable Diffusion 2.1 (768-v), which has the same shapes",
+    ),
+}
+"""What tells models of the same shapes apart: file, key, expected value, what else it may be."""
 
 
-class CheckpointError(QuantfaceError):
-    """A checkpoint file that is missing, unreadable, or of another model."""
+def skeleton(config: ModelConfig) -> Osdface:
+    """The model's names and shapes; its weights are on the meta device and take no memory."""
+    with torch.device("meta"):
+        return Osdface(config).eval().requires_grad_(False)
 
 
-def load_osdface(config: ModelConfig, diffusion: Path, osdface: Path) -> Osdface:
-    """The restorer of ``config`` with the weights of the published files.
+def part_shapes(config: ModelConfig) -> dict[str, dict[str, torch.Size]]:
+    """Keys and shapes of ``vre``, ``prompt``, ``vae`` and ``unet`` under the modules' names."""
+    shapes: dict[str, dict[str, torch.Size]] = {}
+    for name, module in skeleton(config).stages().items():
+        state = module.state_dict()
+        for part, prefix in PARTS[name].items():
+            shapes.setdefault(part, {}).update(
+                (k.removeprefix(prefix), v.shape) for k, v in state.items() if k.startswith(prefix)
+            )
+    return shapes
+
+
+class Checkpoint:
+    """Files that were checked against a model, read stage by stage.
+
+    Checking reads headers only. A loaded stage stays mapped from its files where they hold
+    float32 and no LoRA changes it, so that its memory can be reclaimed; all else is a float32
+    copy of that stage alone.
 
     Args:
-        config: Expected shapes.
-        diffusion: Folder with ``unet/`` and ``vae/`` in diffusers' layout.
-        osdface: Folder with OSDFace's own three files.
+        config: Expected names and shapes.
+        files: Where the parts lie.
 
     Raises:
-        CheckpointError: A file is missing or can't be read, or its keys or shapes differ
-            (the first ten are listed).
+        CheckpointError: A file can't be read, or its keys, shapes or settings are another model's.
     """
-    model = Osdface(config)
-    unet = _safetensors(diffusion / "unet" / WEIGHTS)
-    merge_lora(unet, _safetensors(osdface / LORA), osdface / LORA)
-    _fill(model.unet.unet, unet, diffusion / "unet" / WEIGHTS)
-    vae = nn.ModuleDict(
-        {
-            "encoder": model.vae_encoder.encoder,
-            "quant_conv": model.vae_encoder.quant_conv,
-            "decoder": model.vae_decoder.decoder,
-            "post_quant_conv": model.vae_decoder.post_quant_conv,
+
+    def __init__(self, config: ModelConfig, files: WeightFiles) -> None:
+        self.config, self.files = config, files
+        self._require_settings()
+        shapes = part_shapes(config)
+        for part, expected in shapes.items():
+            require_keys(expected, self._read(part), self._source(part), config.name)
+        self._unet_shapes = shapes["unet"]
+        self._pairs()
+
+    def stage(self, name: str) -> nn.Module:
+        """One stage in evaluation mode, float32, the LoRA merged.
+
+        Args:
+            name: ``vre``, ``vae_encoder``, ``unet`` or ``vae_decoder``.
+
+        Raises:
+            ResourceError: Its float32 weights don't fit in memory.
+            CheckpointError: A file can't be read any more.
+        """
+        module = skeleton(self.config).stages()[name]
+        self._require_memory([module], name)
+        self._fill(name, module)
+        return module
+
+    def model(self) -> Osdface:
+        """All four stages in evaluation mode, float32.
+
+        Raises:
+            ResourceError: Their float32 weights don't fit in memory.
+            CheckpointError: A file can't be read any more.
+        """
+        model = skeleton(self.config)
+        self._require_memory(list(model.stages().values()), self.config.name)
+        for name, module in model.stages().items():
+            self._fill(name, module)
+        return model
+
+    def _fill(self, name: str, module: nn.Module) -> None:
+        """Assign a stage's weights: mapped as they are where possible, else copied in batches.
+
+        Each batch maps the files anew and lets go of them, so that the pages of the originals
+        do not stay beside the copies.
+        """
+        pairs = self._pairs() if name == "unet" else {}
+        stored = self._stored(name)
+        state = {
+            key: stored[key]
+            for key in module.state_dict()
+            if stored[key].dtype == torch.float32 and key not in pairs
         }
-    )
-    _fill(vae, _safetensors(diffusion / "vae" / WEIGHTS), diffusion / "vae" / WEIGHTS)
-    prompt = {k: v.squeeze(-1) if v.ndim == 3 else v for k, v in _pickle(osdface / PROMPT).items()}
-    _fill(model.vre.embedding_change, prompt, osdface / PROMPT)
-    _fill(model.vre.vre, _vre_state(osdface / VRE), osdface / VRE)
-    return model.eval().requires_grad_(False)
+        copied = [key for key in module.state_dict() if key not in state]
+        for start in range(0, len(copied), BATCH):
+            stored = self._stored(name)
+            for key in copied[start : start + BATCH]:
+                state[key] = _copied(stored[key], pairs.get(key))
+        module.load_state_dict(state, assign=True)
+        module.requires_grad_(False)
+
+    def _stored(self, name: str) -> State:
+        """A stage's tensors as its files have them, under the stage's keys."""
+        return {
+            prefix + key: tensor
+            for part, prefix in PARTS[name].items()
+            for key, tensor in self._read(part).items()
+        }
+
+    def _read(self, part: str) -> State:
+        """A part's tensors under the modules' names, mapped from disk."""
+        diffusion = self.files.diffusion
+        if part == "prompt":
+            return prompt_state(read_state([self.files.prompt]))
+        if part == "vre":
+            return vre_state(read_state([self.files.vre]))
+        if diffusion.is_file():
+            unet, vae = single_file_state(read_state([diffusion]), self.config, diffusion)
+            return unet if part == "unet" else vae
+        state = read_state(part_files(diffusion / part))
+        return vae_state(state) if part == "vae" else state
+
+    def _source(self, part: str) -> Path:
+        """What an error about a part names."""
+        diffusion = self.files.diffusion
+        own = {"prompt": self.files.prompt, "vre": self.files.vre}
+        return own.get(part, diffusion if diffusion.is_file() else diffusion / part)
+
+    def _pairs(self) -> dict[str, LoraPair]:
+        """The LoRA, by the keys of the UNet stage."""
+        path = self.files.lora
+        pairs = read_lora(read_state([path]), read_metadata(path), self._unet_shapes, path)
+        return {PARTS["unet"]["unet"] + key: pair for key, pair in pairs.items()}
+
+    def _require_settings(self) -> None:
+        for name, (key, expected, other) in SETTINGS.items():
+            path = self.files.diffusion / name
+            if not path.is_file():
+                continue
+            try:
+                found = json.loads(path.read_text()).get(key, expected)
+            except (ValueError, AttributeError) as e:
+                raise CheckpointError(f"{path} can't be read ({e}); download it again") from e
+            if found != expected:
+                raise CheckpointError(
+                    f"{path} has {key} {found}, expected {expected} as Stable Diffusion 2.1-base "
+                    f"has; it looks like {other}"
+                )
+
+    @staticmethod
+    def _require_memory(modules: list[nn.Module], what: str) -> None:
+        floats = sum(p.numel() for module in modules for p in module.parameters())
+        require_memory(floats * torch.float32.itemsize, f"loading {what}")
 
 
-def merge_lora(state: State, lora: State, source: Path) -> None:
-    """``W += (alpha / r) B A`` for every adapted layer of ``state``, in place.
-
-    Keys are ``unet.<module>.lora_A.weight`` / ``lora_B.weight`` or, in older files,
-    ``.lora.down.weight`` / ``.lora.up.weight``. For convolutions A is (r, C, kh, kw) and B
-    (F, r, 1, 1).
+def load_osdface(config: ModelConfig, files: WeightFiles) -> Osdface:
+    """The whole restorer of ``config`` with the weights of ``files``.
 
     Raises:
-        CheckpointError: A pair is incomplete, or names or shapes a layer that is not there.
+        CheckpointError: A file can't be read or is another model's.
+        ResourceError: The weights don't fit in memory.
     """
-    pairs: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in lora.items():
-        name = key.removeprefix("unet.").removesuffix(".weight")
-        for suffix, part in (
-            ("lora_A", "a"),
-            ("lora_B", "b"),
-            ("lora.down", "a"),
-            ("lora.up", "b"),
-        ):
-            if name.endswith(f".{suffix}"):
-                pairs.setdefault(name.removesuffix(f".{suffix}"), {})[part] = tensor.float()
-    if not pairs:
-        raise CheckpointError(
-            f"{source} holds no LoRA pairs; expected keys like unet.*.lora_A.weight"
-        )
-    for name, pair in pairs.items():
-        key = f"{name}.weight"
-        if set(pair) != {"a", "b"} or key not in state:
-            what = "only half of a pair" if key in state else "a layer the UNet does not have"
-            raise CheckpointError(f"{source}: {name} is {what}; give the LoRA of this UNet")
-        a, b = pair["a"], pair["b"]
-        delta = (b.flatten(1) @ a.flatten(1)).reshape(len(b), *a.shape[1:])
-        if delta.shape != state[key].shape:
-            raise CheckpointError(
-                f"{source}: {name} is {tuple(delta.shape)}, the UNet's is {tuple(state[key].shape)}"
-            )
-        state[key] = state[key].float() + LORA_ALPHA / len(a) * delta
+    return Checkpoint(config, files).model()
 
 
-def _safetensors(path: Path) -> State:
-    _require(path)
-    try:
-        return load_file(path)
-    except SafetensorError as e:
-        raise CheckpointError(f"{path} can't be read ({e}); download it again") from e
-
-
-def _pickle(path: Path) -> State:
-    _require(path)
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as e:
-        raise CheckpointError(
-            f"{path} is damaged or holds more than tensors, and is not opened for safety; "
-            "save its state dict alone with torch.save"
-        ) from e
-    return loaded.get("state_dict", loaded)
-
-
-def _vre_state(path: Path) -> State:
-    own = {
-        k.removeprefix(VRE_PREFIX): v for k, v in _pickle(path).items() if k.startswith(VRE_PREFIX)
-    }
-    return {k: v for k, v in own.items() if not k.startswith(VRE_IGNORED)}
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; expected OSDFace's file of that name")
-
-
-def _fill(module: nn.Module, state: State, source: Path) -> None:
-    """Copy ``state`` into ``module``; every key and shape must match."""
-    own = module.state_dict()
-    problems = [f"missing {k} {tuple(v.shape)}" for k, v in own.items() if k not in state]
-    problems += [f"unexpected {k} {tuple(v.shape)}" for k, v in state.items() if k not in own]
-    problems += [
-        f"{k} is {tuple(state[k].shape)}, expected {tuple(v.shape)}"
-        for k, v in own.items()
-        if k in state and state[k].shape != v.shape
-    ]
-    if problems:
-        listed = "; ".join(problems[:LISTED])
-        raise CheckpointError(
-            f"{source} is of another model: {len(problems)} keys differ: {listed}"
-        )
-    module.load_state_dict({k: v.float() for k, v in state.items()})
+def _copied(tensor: Tensor, pair: LoraPair | None) -> Tensor:
+    return tensor.float() if pair is None else merged(tensor, pair)

@@ -13,7 +13,7 @@ from calibration.recipe import RECIPES
 from calibration.sensitivity import Sweep, SweepCache
 from quantface_export.allocate import Sensitivity, SiteTable, allocated
 from quantface_export.features import load_features
-from quantface_export.models import load_model
+from quantface_export.nano.weights import load_nano
 from quantface_export.osdface.prepare import prepare
 from quantface_export.quantized import quantize_stage, stage_inputs
 from quantface_export.recipes import load_recipe, write_recipe
@@ -24,7 +24,7 @@ STAGE = "vae_decoder"
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[SiteTable], Path]:
-    model = load_model("nano")
+    model = load_nano()
     prepare(model)
     degraded, clean = (to_tensors(images) for images in generated(2, model.config.size, 5))
     values = run_stages(model.stages(), degraded)
@@ -60,7 +60,7 @@ def test_recipe_of_an_allocation_builds(
     write_recipe(tmp_path / "r.json", mixed)
     again = load_recipe(str(tmp_path / "r.json"))
     assert again == mixed
-    model = load_model("nano")
+    model = load_nano()
     prepare(model)
     images = to_tensors(generated(2, model.config.size, 5)[0])
     values = run_stages(model.stages(), images)

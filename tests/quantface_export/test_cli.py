@@ -139,7 +139,9 @@ def test_restore_without_a_face_is_3(command: Command, built: Built, tmp_path: P
     assert "--aligned" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["build", "verify", "restore", "allocate", "compare", "cost"])
+@pytest.mark.parametrize(
+    "name", ["build", "verify", "restore", "allocate", "compare", "cost", "fixtures"]
+)
 def test_help_has_an_example(command: Command, name: str) -> None:
     done = command(name, "--help")
     assert done.returncode == 0
@@ -152,6 +154,8 @@ def test_help_has_an_example(command: Command, name: str) -> None:
     [
         (["build", "--recipe", "w1a1"], "unknown recipe 'w1a1'; expected one of w4a4, w4a6, w6a6"),
         (["build", "--model", "dalle"], "unknown model 'dalle'"),
+        (["build", "--model", "osdface"], "`quantface-export fixtures osdface DIR` writes random"),
+        (["build", "--model", "osdface", "--weights", "/nonexistent"], "does not exist"),
         (["build", "--calib", "/nonexistent"], "does not exist"),
         (["build", "--calib-count", "0"], "at least 1"),
         (["compare", "--methods", "svd"], "unknown method 'svd'; expected one of maxmin"),

@@ -22,7 +22,8 @@ from quantface_export.cost.run import PAPER, compared, cost, requested
 from quantface_export.cost.table import breakdown, compression
 from quantface_export.cost.walk import META, Stage, Walk, walk, walk_stage
 from quantface_export.errors import QuantfaceError
-from quantface_export.models import load_model, parameters
+from quantface_export.models import parameters
+from quantface_export.nano.weights import load_nano
 from quantface_export.osdface.config import NANO, OSDFACE
 
 TABLE_2 = {"w4a4": (84.85, 82.91), "w4a6": (84.85, 80.10), "w6a6": (78.61, 76.66)}
@@ -192,7 +193,7 @@ def test_factors_of_the_function_body(n: int, factors: tuple[int, int]) -> None:
 
 
 def test_nano_has_the_parameters_of_the_real_one(nano: Walk) -> None:
-    real = parameters(load_model("nano"))
+    real = parameters(load_nano())
     assert {name: stage.parameters for name, stage in nano.published.items()} == real
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from quantface_export.errors import QuantfaceError
 from quantface_export.features import load_features
-from quantface_export.models import load_model
+from quantface_export.nano.weights import load_nano
 from quantface_export.osdface.model import VreStage
 
 IMAGES = torch.rand(9, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -41,7 +41,7 @@ def saved(folder: Path, width: int) -> Path:
 
 @pytest.fixture(scope="module")
 def vre() -> VreStage:
-    return load_model("nano").vre
+    return load_nano().vre
 
 
 def test_embedder_gives_rows_per_position_or_image(vre: VreStage) -> None:

@@ -1,0 +1,158 @@
+"""Commands that make, check and use a bundle: ``build``, ``verify``, ``restore``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantface_export.commands.app import Inception, Json, Lpips, LpipsLinear, app
+from quantface_export.console import console, print_verified, reporting, write_json
+from quantface_export.settings import CACHE, CALIB_COUNT, TRAIN_RATE, TRAIN_STEPS, BuildSettings
+
+
+@app.command(
+    epilog="Examples: `quantface-export build` builds the embedded model; "
+    "`quantface-export build --recipe w4a6 --calib faces/ --out my-bundle --json -`; "
+    "`quantface-export build --model osdface --weights checkpoint/`"
+)
+def build(
+    model: Annotated[str, typer.Option(help="Model to build.")] = "nano",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the model's files: Stable Diffusion 2.1-base and OSDFace's."),
+    ] = None,
+    sd: Annotated[
+        Path | None,
+        typer.Option(help="Stable Diffusion 2.1-base: diffusers folder, .safetensors or .ckpt."),
+    ] = None,
+    osdface: Annotated[
+        Path | None, typer.Option(help="Folder of OSDFace's own three files.")
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="w4a4, w4a6, w6a6, w4a4-mp, a method with its bits (svdquant-w4a4), or a "
+            "recipe file (.json)."
+        ),
+    ] = "w4a4",
+    calib: Annotated[
+        Path | None,
+        typer.Option(help="Folder of face images to calibrate on; generated if left out."),
+    ] = None,
+    calib_count: Annotated[int, typer.Option(help="Number of calibration images.")] = CALIB_COUNT,
+    seed: Annotated[int, typer.Option(help="Seeds calibration images and rotations.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Bundle folder; build/MODEL-RECIPE if left out.")
+    ] = None,
+    train_steps: Annotated[
+        int, typer.Option(min=0, help="Steps of QD-LoRA training; 0 keeps the SVD branch.")
+    ] = TRAIN_STEPS,
+    train_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = TRAIN_RATE,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="File of the training state: a killed build goes on from it."),
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write the LoRA branches to, as PEFT adapters by stage."),
+    ] = None,
+    lpips: Lpips = None,
+    lpips_linear: LpipsLinear = None,
+    inception: Inception = None,
+    json: Json = None,
+) -> None:
+    """Quantize a model, lower it to ONNX, verify it and write the bundle."""
+    from quantface_export.pipeline import build as run_build
+
+    settings = BuildSettings(
+        model=model,
+        recipe=recipe,
+        calib=calib,
+        calib_count=calib_count,
+        seed=seed,
+        out=Path(f"build/{model}-{Path(recipe).stem}") if out is None else out,
+        train_steps=train_steps,
+        train_rate=train_rate,
+        checkpoint=checkpoint,
+        cache=CACHE,
+        adapter=adapter,
+        lpips=lpips,
+        lpips_linear=lpips_linear,
+        inception=inception,
+        weights=weights,
+        sd=sd,
+        osdface=osdface,
+    )
+    with reporting("build") as progress:
+        result = run_build(settings, progress)
+    print_verified(result["verify"])
+    size = result["bytes"]
+    console.print(
+        f"{result['bundle']}: {size['bundle'] / 1e6:.1f} MB, {size['ratio']:.3f} of float32, "
+        f"in {result['seconds']:.0f} s"
+    )
+    write_json(json, result)
+
+
+@app.command(epilog="Example: `quantface-export verify build/nano-w4a4 --json parity.json`")
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    json: Json = None,
+) -> None:
+    """Compare what ONNX Runtime computes with the bundle's reference. Needs no torch."""
+    from quantface_export.bundle import load_bundle
+    from quantface_export.verify import verify as run_verify
+
+    with reporting("verify") as progress:
+        result = run_verify(load_bundle(bundle), progress)
+    print_verified(result)
+    write_json(json, result)
+    if not result["passed"]:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples: `quantface-export restore photo.jpg --out restored`; "
+    "`quantface-export restore crops/ --aligned --out restored`"
+)
+def restore(
+    images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
+    bundle: Annotated[Path, typer.Option(help="Bundle folder.")] = Path("build/nano-w4a4"),
+    out: Annotated[Path, typer.Option(help="Folder, or a file for a single photograph.")] = Path(
+        "restored"
+    ),
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="The images are face crops already.")
+    ] = False,
+    detector: Annotated[
+        Path | None,
+        typer.Option(help="YuNet ONNX file to find faces with; the built-in one if left out."),
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Find the faces in photographs, restore them and paste them back. Needs no torch."""
+    from quantface_export.bundle import load_bundle
+    from quantface_export.photo.batch import restore_files
+    from quantface_export.photo.detect import load_detector
+    from quantface_export.runner import Runner
+
+    loaded = load_bundle(bundle)
+    report = restore_files(
+        images,
+        out,
+        Runner(loaded).restore_face,
+        loaded.size,
+        aligned=aligned,
+        detector=load_detector(detector),
+    )
+    for done in report.outputs:
+        console.print(
+            f"{done['output']}: {done['faces']} faces, {done['seconds']:.1f} s", soft_wrap=True
+        )
+    for failure in report.failed:
+        console.print(f"[red]{failure['input']}[/]: {failure['error']}", soft_wrap=True)
+    write_json(json, {"outputs": report.outputs, "failed": report.failed})
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)

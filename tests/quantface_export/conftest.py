@@ -1,0 +1,53 @@
+"""A random checkpoint of the published format at a tiny size, written once."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from quantface_export.osdface.config import NANO, ModelConfig, VreConfig
+from quantface_export.osdface.fixtures import FixtureSettings, write_fixtures
+
+TINY = replace(
+    NANO,
+    name="tiny",
+    size=64,
+    prompt=16,
+    vre=VreConfig(channels=8, multipliers=(1, 2, 2), res_blocks=1, latent=16, codes=64, groups=4),
+    unet=NANO.unet
+    | {
+        "sample_size": 16,
+        "block_out_channels": (8, 16),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": (2, 4),
+        "cross_attention_dim": 16,
+        "norm_num_groups": 4,
+    },
+    vae=NANO.vae | {"block_out_channels": (8, 12, 16), "norm_num_groups": 4, "sample_size": 64},
+)
+"""All blocks of the published model, as few and narrow as they can be."""
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModelConfig:
+    """Sizes of the checkpoint in ``published``."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("published") / "weights"
+    write_fixtures(TINY, folder, FixtureSettings(seed=3))
+    return folder
+
+
+@pytest.fixture
+def files(published: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may damage."""
+    return Path(shutil.copytree(published, tmp_path / "weights"))
