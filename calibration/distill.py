@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
@@ -34,7 +35,7 @@ class Distillation:
 
     Attributes:
         steps: Optimizer steps.
-        batch: Images per step.
+        batch: Images per step, for each process.
         rate: Peak learning rate of Adam (warm-up over a twentieth, then cosine to zero).
         perceptual: lambda_1 of eq. 12.
         mse: lambda_2 of eq. 12.
@@ -80,10 +81,10 @@ def recomputing(model: nn.Module, enabled: bool) -> Iterator[None]:
 
 
 def fingerprint(
-    student: nn.Module, data: Sequence[Tensor], distance: str, settings: Distillation, seed: int
+    student: nn.Module, data: Sequence[Tensor], distance: str, settings: Distillation, *seeds: int
 ) -> str:
-    """Tells runs apart: everything frozen, the images, the loss, the schedule and the seed."""
-    digest = hashlib.sha256(repr((settings, distance, seed)).encode())
+    """Tells runs apart: everything frozen, the images, the loss, the schedule and the seeds."""
+    digest = hashlib.sha256(repr((settings, distance, *seeds)).encode())
     for name, tensor in (*student.named_buffers(), *(("data", x) for x in data)):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().numpy().tobytes())
@@ -143,6 +144,18 @@ def batch_at(step: int, batch: int, count: int, seed: int) -> Tensor:
     return order[start : start + batch]
 
 
+def averaged(
+    accelerator: Accelerator | None, loss: Tensor, parameters: Sequence[nn.Parameter]
+) -> Tensor:
+    """The mean loss of all processes, after their gradients were averaged in place."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return loss
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = cast(Tensor, accelerator.reduce(parameter.grad, "mean"))
+    return cast(Tensor, accelerator.reduce(loss, "mean"))
+
+
 def distill(
     student: nn.Module,
     inputs: tuple[Tensor, ...],
@@ -152,6 +165,7 @@ def distill(
     *,
     seed: int,
     checkpoint: Path | None = None,
+    accelerator: Accelerator | None = None,
     progress: Progress = SILENT,
 ) -> list[float]:
     """Train every parameter of ``student`` that has a gradient, in place.
@@ -165,6 +179,8 @@ def distill(
         seed: Orders the images.
         checkpoint: Training state, written now and then; a run goes on from it if it exists,
             and gives the same result as one that was never interrupted.
+        accelerator: Knows the other processes of a run on several devices. Each takes its share
+            of a step's images, gradients are averaged, so all end with the same parameters.
         progress: Told of every step.
 
     Returns:
@@ -177,10 +193,13 @@ def distill(
     if not parameters:
         return []
     device = parameters[0].device
+    rank, count = (
+        (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+    )
     run = _Run(
         parameters=parameters,
         optimizer=torch.optim.Adam(parameters, settings.rate),
-        belongs_to=fingerprint(student, (*inputs, target), distance.name, settings, seed),
+        belongs_to=fingerprint(student, (*inputs, target), distance.name, settings, seed, count),
     )
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
@@ -189,7 +208,7 @@ def distill(
     steps = range(run.number, settings.steps)
     with recomputing(student, settings.recompute):
         for number in progress.track(steps, "training the low-rank branches", len(steps)):
-            at = batch_at(number, settings.batch, len(target), seed)
+            at = batch_at(number, settings.batch * count, len(target), seed)[rank::count]
             wanted = target[at].to(device) * 2 - 1
             with half:
                 image = student(*(x[at].to(device) for x in inputs)).float() * 2 - 1
@@ -197,15 +216,16 @@ def distill(
                     settings.perceptual * distance(image, wanted)
                     + settings.mse * mse(image, wanted)
                 ).mean()
-            if not torch.isfinite(loss):
-                raise ValueError(f"training diverged at step {number}; lower the rate")
             run.optimizer.param_groups[0]["lr"] = settings.rate_at(number)
             run.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            loss = averaged(accelerator, loss.detach(), parameters)
+            if not torch.isfinite(loss):
+                raise ValueError(f"training diverged at step {number}; lower the rate")
             run.optimizer.step()
             run.number = number + 1
-            losses.append(float(loss.detach()))
+            losses.append(float(loss))
             progress.note(f"loss {sum(losses[-10:]) / len(losses[-10:]):.4f}")
-            if checkpoint is not None and run.number % settings.save_every == 0:
+            if checkpoint is not None and rank == 0 and run.number % settings.save_every == 0:
                 run.save(checkpoint)
     return losses

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from calibration.distill import Distillation, distill
@@ -47,8 +49,10 @@ def train(
     Raises:
         QuantfaceError: The training state belongs to another run, or the loss left the
             finite numbers.
+        SystemExit: In every process but the first, where `accelerate launch` runs several.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    device = accelerator.device
     schedule = Distillation(steps=settings.train_steps, rate=settings.train_rate)
     student = Student(modules).to(device)
     inputs = images, prompts(modules["vre"], images)
@@ -61,9 +65,12 @@ def train(
             schedule,
             seed=settings.seed,
             checkpoint=settings.checkpoint,
-            progress=progress,
+            accelerator=accelerator,
+            progress=progress if accelerator.is_main_process else SILENT,
         )
     except ValueError as e:  # another run's state, or a loss that is not finite
         raise QuantfaceError(str(e)) from e
+    if not accelerator.is_main_process:
+        sys.exit()  # all processes hold the same model now; one goes on with it
     student.cpu()
     return {"distance": distance.name, **asdict(schedule), "losses": losses}

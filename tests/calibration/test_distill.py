@@ -69,8 +69,8 @@ def student(seed: int = 0, bits: int = 3) -> tuple[nn.Module, Tensor]:
     return model, target
 
 
-@pytest.fixture(scope="module")
-def distance() -> PerceptualDistance:
+def small_distance() -> PerceptualDistance:
+    """On the features of a small random encoder."""
     torch.manual_seed(3)
     encoder = Encoder(
         in_channels=3,
@@ -82,6 +82,11 @@ def distance() -> PerceptualDistance:
         double_z=False,
     )
     return encoder_distance(encoder.eval().requires_grad_(False))
+
+
+@pytest.fixture(scope="module")
+def distance() -> PerceptualDistance:
+    return small_distance()
 
 
 class Killed(Exception):
