@@ -141,6 +141,7 @@ def observe(
     *,
     seed: int,
     skip: Sequence[str] = (),
+    outputs: list[Tensor] | None = None,
     progress: Progress = SILENT,
     name: str = "",
 ) -> dict[str, Site]:
@@ -151,6 +152,7 @@ def observe(
         inputs: Arguments of the stage, one tuple per calibration image.
         seed: Seeds the choice of samples.
         skip: Paths of layers that stay in float.
+        outputs: Takes what the model gives for each image.
         progress: Told of each image.
         name: The stage's, for ``progress``.
 
@@ -163,7 +165,9 @@ def observe(
     recorder = _Recorder(model, max(1, SAMPLES // len(inputs)), seed, skip)
     try:
         for args in progress.track(inputs, f"{name}: observing activations"):
-            model(*args)
+            output = model(*args)
+            if outputs is not None:
+                outputs.append(output)
     finally:
         for handle in recorder.handles:
             handle.remove()

@@ -22,6 +22,7 @@ from calibration.quantizer import grid_from_range
 from onnx_ops.hadamard import signs
 from quantface_export.osdface.plan import FLOAT_PARTS
 from quantface_export.pixels import to_pictures
+from quantface_export.quantized import QuantizedStage
 from quantface_export.report import (
     Distribution,
     LayerRow,
@@ -70,6 +71,14 @@ class Faces:
         ]
 
 
+def figure_4(name: str, stage: QuantizedStage) -> Distribution | None:
+    """Channel ranges of the paper's convolution, if the stage has it."""
+    layer = quant_layers(stage.module).get(FIGURE_4) if name == "unet" else None
+    if layer is None:
+        return None
+    return distribution(stage.sites[layer.site], stage.plans[layer.site], layer)
+
+
 def distribution(site: Site, plan: SitePlan, layer: QuantLayer) -> Distribution:
     """Channel ranges of one convolution's input under the four treatments of figure 4."""
     channels = len(site.peak)
@@ -109,15 +118,12 @@ def report(
     *,
     manifest: dict[str, Any],
     command: str,
-    unet: torch.nn.Module,
-    sites: dict[str, Site],
-    plans: dict[str, SitePlan],
+    distribution: Distribution | None,
     faces: Faces,
     sizes: dict[str, tuple[int, int]],
     verified: dict[str, Any],
 ) -> None:
     """Write ``report.html``."""
-    layer = quant_layers(unet)[FIGURE_4]
     rows = manifest["layers"]
     kept = (
         "stage",
@@ -140,7 +146,7 @@ def report(
             command=command,
             versions=manifest["versions"],
             pictures=faces.pictures(),
-            distribution=distribution(sites[layer.site], plans[layer.site], layer),
+            distribution=distribution,
             layers=[LayerRow(**{k: row[k] for k in kept}) for row in rows],
             sizes=[
                 SizeRow(stage=name, fp32_bytes=fp32, bundle_bytes=bundle)

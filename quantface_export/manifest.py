@@ -10,7 +10,8 @@ import numpy as np
 
 from calibration.folded import FoldedWeight
 from calibration.layers import quant_layers
-from quantface_export.quantized import QuantizedModel, QuantizedStage
+from calibration.recipe import Recipe
+from quantface_export.quantized import QuantizedStage
 from quantface_export.settings import BuildSettings
 
 VERSIONED = ("torch", "onnx", "onnxruntime", "diffusers", "numpy")
@@ -23,29 +24,44 @@ FOLDED_INTO = {
 
 def make_manifest(
     settings: BuildSettings,
-    done: QuantizedModel,
+    recipe: Recipe,
+    *,
+    layers: list[dict[str, Any]],
     size: int,
     floor: float,
     counts: dict[str, int],
+    training: dict[str, Any] | None,
+    allocation: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Everything that is needed to understand and to repeat the build."""
+    """Everything that is needed to understand and to repeat the build.
+
+    Args:
+        settings: What was asked for.
+        recipe: What was done.
+        layers: Rows of :func:`layer_rows`, of all stages.
+        size: Side of the images, pixels.
+        floor: Noise floor, dB.
+        counts: Parameters of each stage.
+        training: What it says of itself; None where there was none.
+        allocation: The same.
+    """
     return {
         "model": settings.model,
         "size": size,
-        "recipe": {f: getattr(done.recipe, f) for f in done.recipe.__slots__},
+        "recipe": {f: getattr(recipe, f) for f in recipe.__slots__},
         "seed": settings.seed,
         "calibration": {
             "images": settings.calib_count,
             "source": "generated" if settings.calib is None else "folder",
         },
-        "training": done.training,
-        "allocation": done.allocation,
+        "training": training,
+        "allocation": allocation,
         "noise_floor_psnr_db": floor,
         "parameters": counts,
         "op_library": "optional: quantface::Hadamard has a function body in every model",
         "versions": {"quantface-export": version("quantface-export")}
         | {name: version(name) for name in VERSIONED},
-        "layers": [row for name, q in done.stages.items() for row in layer_rows(name, q)],
+        "layers": layers,
     }
 
 

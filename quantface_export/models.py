@@ -1,27 +1,73 @@
-"""Models by name, ready to be quantized."""
+"""Models by name, whole or stage by stage, as they are quantized."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
 from quantface_export.errors import QuantfaceError
-from quantface_export.nano.weights import load_nano
-from quantface_export.osdface.checkpoint import Checkpoint
+from quantface_export.nano.weights import WEIGHTS, load_nano
+from quantface_export.osdface.checkpoint import Checkpoint, skeleton
 from quantface_export.osdface.config import MODELS, NANO, ModelConfig
 from quantface_export.osdface.locate import find_weights
 from quantface_export.osdface.model import Osdface
+from quantface_export.osdface.prepare import prepare, prepare_stage
 from quantface_export.settings import BuildSettings
 
 
-def load_model(settings: BuildSettings) -> Osdface:
-    """The model in evaluation mode, float32: nano's embedded weights, or the files given.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A float model that is loaded, and prepared for a device, when it is asked for.
+
+    Attributes:
+        config: Its shapes.
+        checkpoint: Its files; None for the embedded nano.
+    """
+
+    config: ModelConfig
+    checkpoint: Checkpoint | None
+
+    def stage(self, name: str) -> nn.Module:
+        """One stage, in evaluation mode and float32; the others take no memory."""
+        if self.checkpoint is None:
+            stage = load_nano().stages()[name]
+        else:
+            stage = self.checkpoint.stage(name)
+        prepare_stage(name, stage)
+        return stage
+
+    def model(self) -> Osdface:
+        """All four stages."""
+        model = load_nano() if self.checkpoint is None else self.checkpoint.model()
+        prepare(model)
+        return model
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Parameter count per stage, as published."""
+        return parameters(skeleton(self.config))
+
+    @property
+    def files(self) -> list[Path]:
+        """Where the weights come from."""
+        return [WEIGHTS] if self.checkpoint is None else self.checkpoint.files.all()
+
+
+def find_source(settings: BuildSettings) -> Source:
+    """The model that a build is asked to quantize; no weights are read yet.
 
     Raises:
         QuantfaceError: Unknown name, or files that are missing, unreadable or another model's.
     """
     config = find_config(settings.model)
     given = (settings.weights, settings.sd, settings.osdface)
-    if config == NANO and all(path is None for path in given):
-        return load_nano()
-    return Checkpoint(config, find_weights(*given)).model()
+    embedded = config == NANO and all(path is None for path in given)
+    return Source(
+        config=config,
+        checkpoint=None if embedded else Checkpoint(config, find_weights(*given)),
+    )
 
 
 def find_config(name: str) -> ModelConfig:

@@ -16,8 +16,7 @@ from calibration.recipe import Recipe
 from quantface_export.allocate import SiteTable, allocated, measured, require_budget
 from quantface_export.console import make_folder
 from quantface_export.features import features_name
-from quantface_export.models import load_model
-from quantface_export.osdface.prepare import prepare
+from quantface_export.models import find_source
 from quantface_export.pipeline import calibration_images
 from quantface_export.quantized import quantize_stage, stage_inputs
 from quantface_export.recipes import load_recipe, write_recipe
@@ -44,8 +43,7 @@ def allocate_command(
     require_budget(budget)
     recipe = dataclasses.replace(load_recipe(settings.recipe), budget=budget)
     make_folder(settings.out.parent)
-    model = load_model(settings)
-    prepare(model)
+    model = find_source(settings).model()
     tables = measured(model, recipe, settings, progress)
     mixed, summary = allocated(tables, recipe, limits)
     write_recipe(settings.out, dataclasses.replace(mixed, name=f"{recipe.name}-mp"))
@@ -69,8 +67,8 @@ def measure_budgets(
 
     The models are not trained, so that only the widths differ.
     """
-    model = load_model(settings)
-    prepare(model)
+    source = find_source(settings)
+    model = source.model()
     distance = perceptual_distance(model.vae_encoder.encoder, settings.lpips, settings.lpips_linear)
     values = run_stages(model.stages(), images, progress, "running the float model")
     items, points = [table.item() for table in tables], []
@@ -78,8 +76,7 @@ def measure_budgets(
         found = allocate(items, budget)
         progress.step(f"measuring a budget of {budget:g} bits, {i + 1} of {len(BUDGETS)}")
         mixed = dataclasses.replace(recipe, site_bits=found.bits)
-        student = load_model(settings)
-        prepare(student)
+        student = source.model()
         for name, stage in student.stages().items():
             quantize_stage(name, stage, stage_inputs(name, values), mixed, seed=settings.seed)
             merge(stage)

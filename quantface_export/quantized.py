@@ -30,11 +30,19 @@ from quantface_export.student import TRAINED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizedStage:
-    """One stage after quantization, with what led there."""
+    """One stage after quantization, with what led there.
+
+    Attributes:
+        module: The stage in its fake-quantized form.
+        sites: The activations that were observed.
+        plans: The decisions by site.
+        output: (N, ...) what the float stage gave for the inputs it was observed on.
+    """
 
     module: nn.Module
     sites: dict[str, Site]
     plans: dict[str, SitePlan]
+    output: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +94,11 @@ def quantize_stage(
         method.transform(stage)
     reference = copy.deepcopy(stage) if method.refine is not None else stage
     skip = FLOAT_LAYERS.get(name, ())
+    outputs: list[Tensor] = []
     try:
-        sites = observe(stage, inputs, seed=seed, skip=skip, progress=progress, name=name)
+        sites = observe(
+            stage, inputs, seed=seed, skip=skip, outputs=outputs, progress=progress, name=name
+        )
     except ValueError as e:
         raise QuantfaceError(f"{name}: {e}") from e
     plans = quantize(
@@ -114,7 +125,7 @@ def quantize_stage(
         method.refine(stage, data)
     with torch.no_grad():
         observe_outputs(stage, progress.track(inputs, f"{name}: observing outputs"))
-    return QuantizedStage(module=stage, sites=sites, plans=plans)
+    return QuantizedStage(module=stage, sites=sites, plans=plans, output=torch.cat(outputs))
 
 
 def site_bits(name: str, sites: dict[str, Site], recipe: Recipe) -> dict[str, LayerBits]:
@@ -141,6 +152,6 @@ def lower_stage(name: str, module: nn.Module, example: Sequence[Tensor], folder:
     """Export, expand, save and check the fusion contract."""
     graph = export_markers(module, example, STAGE_INPUTS[name], STAGE_OUTPUT[name])
     expand(graph, quant_layers(module))
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     ir.save(graph, folder / "model.onnx", external_data="model.onnx.data")
     require_fusion(name, folder / "model.onnx")

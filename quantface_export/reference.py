@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 
@@ -48,25 +47,25 @@ def run_stages(
     return {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
 
 
-def golden(
-    stages: dict[str, nn.Module], images: Tensor, progress: Progress = SILENT
-) -> tuple[dict[str, NDArray[np.float32]], float]:
-    """The reference's tensors, and how far float64 moves its image.
+@torch.no_grad()
+def run_stage(
+    name: str,
+    stage: nn.Module,
+    values: dict[str, Tensor],
+    progress: Progress = SILENT,
+    text: str = "",
+) -> Tensor:
+    """(N, ...) output of one stage for ``values``, run one by one."""
+    columns = zip(*(values[key].split(1) for key in STAGE_INPUTS[name]), strict=True)
+    count = len(values[STAGE_INPUTS[name][0]])
+    return torch.cat([stage(*row) for row in progress.track(columns, text, count)])
+
+
+def noise_floor(restored: Tensor, exact: Tensor) -> float:
+    """How far float64 moves the reference's image: PSNR in dB of the one against the other.
 
     The integers are exact either way; what differs is which side of a tie a float lands on
     after norms, SiLU, softmax and rotations.
-
-    Returns:
-        The tensors of :func:`run_stages` in float32, and the noise floor: PSNR in dB
-        between the restored images of the float32 and the float64 run.
     """
-    values = run_stages(stages, images, progress, "running the reference in float32")
-    exact = run_stages(
-        {name: copy.deepcopy(stage).double() for name, stage in stages.items()},
-        images.double(),
-        progress,
-        "running the reference in float64",
-    )
-    error = float(((values["restored"].double() - exact["restored"]) ** 2).mean())
-    floor = FLOOR_CAP_DB if error == 0 else min(FLOOR_CAP_DB, -10 * math.log10(error))
-    return {key: value.numpy() for key, value in values.items()}, floor
+    error = float(((restored.double() - exact) ** 2).mean())
+    return FLOOR_CAP_DB if error == 0 else min(FLOOR_CAP_DB, -10 * math.log10(error))

@@ -14,18 +14,30 @@ from quantface_export.stages import STAGES
 Image = NDArray[np.uint8]
 
 
+KEPT_BYTES = 256 << 20
+"""Sessions of models up to this size together stay open from image to image."""
+
+
 class Runner:
-    """The four stages of a bundle, opened when first used."""
+    """The four stages of a bundle, opened when first used.
+
+    Small models stay open. Of large ones a stage is let go before the next one is opened, so
+    that memory holds one at a time.
+    """
 
     def __init__(
         self, bundle: Bundle, *, variant: Variant = "function", optimization: Optimization = "all"
     ) -> None:
         self.bundle, self.variant, self.optimization = bundle, variant, optimization
         self._sessions: dict[str, ort.InferenceSession] = {}
+        files = (f for name in STAGES for f in bundle.stage(name).parent.iterdir())
+        self._keeps = sum(f.stat().st_size for f in files) <= KEPT_BYTES
 
     def stage(self, name: str, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Output of one stage."""
         if name not in self._sessions:
+            if not self._keeps:
+                self._sessions.clear()
             self._sessions[name] = open_session(
                 self.bundle.stage(name), variant=self.variant, optimization=self.optimization
             )

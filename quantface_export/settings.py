@@ -34,6 +34,7 @@ class BuildSettings:
         weights: Folder with the model's files; None takes the embedded model's.
         sd: Stable Diffusion's folder or file, where it is not in ``weights``.
         osdface: Folder of OSDFace's own files, where they are not in ``weights``.
+        work: Folder of finished stages, which a killed build goes on from; None keeps none.
     """
 
     model: str
@@ -53,6 +54,7 @@ class BuildSettings:
     weights: Path | None = None
     sd: Path | None = None
     osdface: Path | None = None
+    work: Path | None = None
 
     @property
     def command(self) -> str:

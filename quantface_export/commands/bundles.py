@@ -54,6 +54,13 @@ def build(
         Path | None,
         typer.Option(help="File of the training state: a killed build goes on from it."),
     ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of finished stages: a killed build goes on from it. Beside the bundle, "
+            "if left out, for models from files."
+        ),
+    ] = None,
     adapter: Annotated[
         Path | None,
         typer.Option(help="Folder to write the LoRA branches to, as PEFT adapters by stage."),
@@ -66,13 +73,17 @@ def build(
     """Quantize a model, lower it to ONNX, verify it and write the bundle."""
     from quantface_export.pipeline import build as run_build
 
+    out = Path(f"build/{model}-{Path(recipe).stem}") if out is None else out
+    if work is None and any(path is not None for path in (weights, sd, osdface)):
+        work = out.with_name(f".{out.name}.work")
     settings = BuildSettings(
         model=model,
         recipe=recipe,
         calib=calib,
         calib_count=calib_count,
         seed=seed,
-        out=Path(f"build/{model}-{Path(recipe).stem}") if out is None else out,
+        out=out,
+        work=work,
         train_steps=train_steps,
         train_rate=train_rate,
         checkpoint=checkpoint,
@@ -99,6 +110,10 @@ def build(
 @app.command(epilog="Example: `quantface-export verify build/nano-w4a4 --json parity.json`")
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Only as apps run it, not with optimizations off and so on."),
+    ] = False,
     json: Json = None,
 ) -> None:
     """Compare what ONNX Runtime computes with the bundle's reference. Needs no torch."""
@@ -106,7 +121,7 @@ def verify(
     from quantface_export.verify import verify as run_verify
 
     with reporting("verify") as progress:
-        result = run_verify(load_bundle(bundle), progress)
+        result = run_verify(load_bundle(bundle), progress, quick=quick)
     print_verified(result)
     write_json(json, result)
     if not result["passed"]:

@@ -27,7 +27,7 @@ from quantface_export.compare.landmarks import load_landmark_net
 from quantface_export.compare.scores import Judge, Scores
 from quantface_export.errors import QuantfaceError
 from quantface_export.features import features_name, load_features
-from quantface_export.models import load_model
+from quantface_export.models import find_source
 from quantface_export.nano.data import HELD_OUT
 from quantface_export.nano.weights import load_nano
 from quantface_export.osdface.config import NANO
@@ -165,17 +165,16 @@ def run_recipe(
     name: str, recipe: Recipe, faces: Faces, settings: BuildSettings, progress: Progress
 ) -> Outcome:
     """Quantize nano by ``recipe``, lower it, and restore the faces with ONNX Runtime."""
-    model = load_model(settings)
-    images, _ = calibration_images(settings, model.config.size)
-    prepare(model)
+    source = find_source(settings)
+    images, _ = calibration_images(settings, source.config.size)
     clock = Clock()
-    done = quantize_model(model, recipe, to_tensors(images), settings, clock, progress)
+    done = quantize_model(source.model(), recipe, to_tensors(images), settings, clock, progress)
     built = clock.total
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         lower_stages(done.modules, done.values, path, progress)
         size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-        runner = Runner(Bundle(path=path, manifest={"size": model.config.size}))
+        runner = Runner(Bundle(path=path, manifest={"size": source.config.size}))
         restored, seconds = [], []
         for image in progress.track(faces.degraded, "restoring held-out faces"):
             started = time.perf_counter()

@@ -69,6 +69,13 @@ class WeightFiles:
         """The visual representation embedder."""
         return self.osdface / VRE
 
+    def all(self) -> list[Path]:
+        """Every file that holds weights."""
+        parts = [self.diffusion]
+        if not self.diffusion.is_file():
+            parts = [f for part in ("unet", "vae") for f in part_files(self.diffusion / part)]
+        return [*parts, self.lora, self.prompt, self.vre]
+
 
 def find_weights(
     weights: Path | None, sd: Path | None = None, osdface: Path | None = None

@@ -56,9 +56,16 @@ def fold_pointwise(conv: nn.Conv2d, after: nn.Conv2d) -> None:
     conv.bias = nn.Parameter(a @ conv.bias + after.bias, requires_grad=False)
 
 
+def prepare_stage(name: str, stage: Any) -> None:
+    """Make a stage what a device runs: no time layers, no ``quant_conv``. In place."""
+    if name == "unet":
+        fold_timestep(stage.unet)
+    if name == "vae_encoder":
+        fold_pointwise(stage.encoder.conv_out, stage.quant_conv)
+        stage.quant_conv = nn.Identity()
+
+
 def prepare(model: Osdface) -> None:
-    """Make ``model`` what a device runs: no time layers, no ``quant_conv``. In place."""
-    fold_timestep(model.unet.unet)
-    encoder: Any = model.vae_encoder
-    fold_pointwise(encoder.encoder.conv_out, encoder.quant_conv)
-    encoder.quant_conv = nn.Identity()
+    """:func:`prepare_stage` for all stages of ``model``."""
+    for name, stage in model.stages().items():
+        prepare_stage(name, stage)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from calibration.dataset import generated
 from quantface_export.cli import app
 from quantface_export.errors import QuantfaceError
-from quantface_export.models import load_model
+from quantface_export.models import find_source
 from quantface_export.osdface import fixtures
 from quantface_export.osdface.checkpoint import Checkpoint
 from quantface_export.osdface.config import NANO, OSDFACE, ModelConfig
@@ -186,7 +186,7 @@ def test_a_build_takes_these_files(nano_files: Path) -> None:
     )
     given = replace(settings, sd=nano_files / SD_FOLDER, osdface=nano_files)
     assert f" --sd {nano_files / SD_FOLDER} --osdface {nano_files} " in given.command
-    embedded, theirs = (load_model(s).state_dict() for s in (settings, given))
+    embedded, theirs = (find_source(s).model().state_dict() for s in (settings, given))
     own = Checkpoint(NANO, find_weights(nano_files)).model().state_dict()
     assert embedded.keys() == theirs.keys() == own.keys()
     assert all(torch.equal(v, own[k]) for k, v in theirs.items())
