@@ -31,6 +31,7 @@ from quantface_export.compare.metrics import frechet
 from quantface_export.errors import QuantfaceError
 from quantface_export.features import Features, features_name, load_features
 from quantface_export.limits import require_complete
+from quantface_export.models import image_size
 from quantface_export.osdface.model import Osdface
 from quantface_export.osdface.plan import FLOAT_LAYERS
 from quantface_export.quantized import site_bits, stage_inputs
@@ -197,7 +198,10 @@ def measured(
 ) -> list[SiteTable]:
     """The sweep on generated faces: their clean originals are the distance's reference."""
     degraded, clean = (
-        to_tensors(images) for images in generated(SWEEP_IMAGES, model.config.size, settings.seed)
+        to_tensors(images)
+        for images in generated(
+            SWEEP_IMAGES, image_size(model.config, settings.size), settings.seed
+        )
     )
     stages, sweep = model.stages(), Sweep()
     values = run_stages(stages, degraded, progress, "running the float model")

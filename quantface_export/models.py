@@ -81,6 +81,27 @@ def find_config(name: str) -> ModelConfig:
     return MODELS[name]
 
 
+def image_size(config: ModelConfig, size: int | None) -> int:
+    """The side that is asked for, or the model's own.
+
+    VAE and UNet must be able to halve it evenly: from half to twice the model's own side, in
+    steps of what they shrink an image by, 64 for OSDFace.
+
+    Raises:
+        QuantfaceError: Any other side.
+    """
+    if size is None:
+        return config.size
+    levels = [len(part["block_out_channels"]) - 1 for part in (config.vae, config.unet)]
+    step, least, most = 1 << sum(levels), config.size // 2, config.size * 2
+    if size % step or not least <= size <= most:
+        raise QuantfaceError(
+            f"--size must be a multiple of {step} from {least} to {most} for {config.name}, "
+            f"got {size}"
+        )
+    return size
+
+
 def parameters(model: Osdface) -> dict[str, int]:
     """Parameter count per stage."""
     return {n: sum(p.numel() for p in s.parameters()) for n, s in model.stages().items()}

@@ -29,7 +29,7 @@ from quantface_export.clock import Clock
 from quantface_export.errors import QuantfaceError
 from quantface_export.finished import FinishedStage, WorkFolder, belongs_to
 from quantface_export.manifest import layer_rows, make_manifest, stage_sizes, total_bytes
-from quantface_export.models import Source, find_source
+from quantface_export.models import Source, find_source, image_size
 from quantface_export.osdface.model import Osdface
 from quantface_export.quantized import (
     QuantizedModel,
@@ -81,7 +81,8 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
     clock, recipe, source = Clock(), load_recipe(settings.recipe), find_source(settings)
     counts = source.parameters
     require_disk(settings.out.parent, DISK_BYTES * sum(counts.values()), "the build")
-    images, clean = calibration_images(settings, source.config.size)
+    size = image_size(source.config, settings.size)
+    images, clean = calibration_images(settings, size)
     with new_bundle(settings.out) as folder:
         key = belongs_to((settings.command, recipe), source.files, np.stack(images))
         work = WorkFolder(settings.work or folder / "work", key)
@@ -96,7 +97,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             settings,
             done.recipe,
             layers=[row for stage in done.stages.values() for row in stage.rows],
-            size=source.config.size,
+            size=size,
             floor=done.floor,
             counts=counts,
             training=done.training,

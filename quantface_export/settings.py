@@ -20,6 +20,7 @@ class BuildSettings:
     Attributes:
         model: Name of the model.
         recipe: Name of the recipe.
+        size: Side of the images, pixels; None for the model's own.
         calib: Folder of calibration images; None generates them.
         calib_count: How many calibration images.
         seed: Seeds calibration images, samples and rotations.
@@ -55,6 +56,7 @@ class BuildSettings:
     sd: Path | None = None
     osdface: Path | None = None
     work: Path | None = None
+    size: int | None = None
 
     @property
     def command(self) -> str:
@@ -66,8 +68,9 @@ class BuildSettings:
             "--calib": self.calib,
         }
         given = "".join(f" {option} {path}" for option, path in paths.items() if path is not None)
+        size = "" if self.size is None else f" --size {self.size}"
         return (
-            f"quantface-export build --model {self.model} --recipe {self.recipe}{given} "
+            f"quantface-export build --model {self.model}{size} --recipe {self.recipe}{given} "
             f"--calib-count {self.calib_count} --seed {self.seed} "
             f"--train-steps {self.train_steps} --train-rate {self.train_rate:g}"
         )

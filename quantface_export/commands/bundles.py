@@ -30,6 +30,9 @@ def build(
     osdface: Annotated[
         Path | None, typer.Option(help="Folder of OSDFace's own three files.")
     ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the images in pixels; the model's own if left out.")
+    ] = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -79,6 +82,7 @@ def build(
     settings = BuildSettings(
         model=model,
         recipe=recipe,
+        size=size,
         calib=calib,
         calib_count=calib_count,
         seed=seed,
@@ -99,9 +103,9 @@ def build(
     with reporting("build") as progress:
         result = run_build(settings, progress)
     print_verified(result["verify"])
-    size = result["bytes"]
+    stored = result["bytes"]
     console.print(
-        f"{result['bundle']}: {size['bundle'] / 1e6:.1f} MB, {size['ratio']:.3f} of float32, "
+        f"{result['bundle']}: {stored['bundle'] / 1e6:.1f} MB, {stored['ratio']:.3f} of float32, "
         f"in {result['seconds']:.0f} s"
     )
     write_json(json, result)

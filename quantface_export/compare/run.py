@@ -42,8 +42,8 @@ from quantface_export.student import perceptual_distance
 
 Images = NDArray[np.float32]
 
-MIXED = "quantface-mp"
-NAMES = (*METHODS, MIXED)
+MIXED, FOLDED = "quantface-mp", "quantface-fold"
+NAMES = (*METHODS, MIXED, FOLDED)
 """Methods of the table, in the order of the paper's."""
 
 FACES_PER_SEED = 10_000
@@ -139,13 +139,24 @@ def recipe_of(method: str, bits: str) -> Recipe:
     weight, _, activation = bits.partition("/")
     if not (weight.isdigit() and activation.isdigit()):
         raise QuantfaceError(f"bits must be W/A such as 4/4, got {bits!r}")
+    try:
+        return _recipe_of(method, int(weight), int(activation))
+    except ValueError as e:
+        raise QuantfaceError(f"{method} at {bits}: {e}") from e
+
+
+def _recipe_of(method: str, weight: int, activation: int) -> Recipe:
+    plain = METHODS["quantface"].recipe
     if method == MIXED:
-        budget = RECIPES["w4a4-mp"].budget if activation == "4" else float(activation)
-        made = METHODS["quantface"].recipe(int(weight), int(activation))
+        made = plain(weight, activation)
+        budget = RECIPES["w4a4-mp"].budget if activation == 4 else float(activation)
         return dataclasses.replace(made, name=f"{made.name}-mp", budget=budget)
+    if method == FOLDED:
+        made = plain(weight, activation)
+        return dataclasses.replace(made, name=f"{made.name}-fold", fold=True)
     if method not in METHODS:
         raise QuantfaceError(f"unknown method {method!r}; expected one of {', '.join(NAMES)}")
-    return METHODS[method].recipe(int(weight), int(activation))
+    return METHODS[method].recipe(weight, activation)
 
 
 def requested(methods: Sequence[str], bits: Sequence[str]) -> list[tuple[str, Recipe]]:

@@ -15,9 +15,7 @@ from quantface_export.cost.count import (
     paper_count,
 )
 from quantface_export.cost.walk import Stage, Walk, walk
-from quantface_export.errors import QuantfaceError
-from quantface_export.models import find_config
-from quantface_export.osdface.config import ModelConfig
+from quantface_export.models import find_config, image_size
 from quantface_export.recipes import load_recipe
 
 PAPER = {
@@ -39,21 +37,6 @@ def requested(names: Sequence[str]) -> list[Recipe]:
     return [load_recipe(name) for name in given] or list(RECIPES.values())
 
 
-def require_size(config: ModelConfig, size: int) -> None:
-    """Raise QuantfaceError unless both networks can halve an image of this side evenly.
-
-    From half to twice the side that the model was made for, in steps of what VAE and UNet
-    shrink an image by: 64 for OSDFace.
-    """
-    levels = [len(part["block_out_channels"]) - 1 for part in (config.vae, config.unet)]
-    step, least, most = 1 << sum(levels), config.size // 2, config.size * 2
-    if size % step or not least <= size <= most:
-        raise QuantfaceError(
-            f"--size must be a multiple of {step} from {least} to {most} for {config.name}, "
-            f"got {size}"
-        )
-
-
 def cost(model: str, size: int | None, recipes: Iterable[Recipe]) -> dict[str, Any]:
     """Count a model in float32 and under each recipe.
 
@@ -64,8 +47,7 @@ def cost(model: str, size: int | None, recipes: Iterable[Recipe]) -> dict[str, A
         QuantfaceError: Unknown model, a size that it can't take, or a recipe of another model.
     """
     config = find_config(model)
-    size = config.size if size is None else size
-    require_size(config, size)
+    size = image_size(config, size)
     paper = PAPER if (model, size) == ("osdface", 512) else {}
     return {"model": model, "size": size, **compared(walk(config, size), recipes, paper)}
 
