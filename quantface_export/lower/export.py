@@ -44,4 +44,17 @@ def export_markers(
             verbose=False,
         )
     assert program is not None
-    return program.model
+    return _without_traces(program.model)
+
+
+def _without_traces(model: ir.Model) -> ir.Model:
+    """Drop the exporter's notes: stack traces name files of this machine, and weigh megabytes."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph:
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    return model

@@ -106,6 +106,8 @@ def test_edge_layer_has_8_bits_and_no_branch(tmp_path: Path) -> None:
 
 def check(model: nn.Module, layer: QuantLayer, x: Tensor, folder: Path) -> None:
     path = lower(model, x, folder)
+    assert b"stack_trace" not in path.read_bytes()
+    assert str(Path(__file__).parent).encode() not in path.read_bytes()
     assert read_fusion(path).missing == ()
     weight = layer.weight
     with torch.no_grad():
