@@ -18,3 +18,7 @@ def main() -> None:
     except QuantfaceError as e:
         print(f"quantface-export: {e}", file=sys.stderr)
         sys.exit(e.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -49,6 +49,7 @@ def make_manifest(
         "model": settings.model,
         "size": size,
         "recipe": {f: getattr(recipe, f) for f in recipe.__slots__},
+        "profile": settings.profile,
         "seed": settings.seed,
         "calibration": {
             "images": settings.calib_count,

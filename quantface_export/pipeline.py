@@ -188,7 +188,13 @@ def quantize_stages(
             else:
                 with clock(name):
                     stage = quantized_alone(name, source, values, recipe, settings, progress)
-            found = finish(name, stage, values, reference, exact, work.begin(name), clock, progress)
+            folder = work.begin(name)
+            with clock("lower"):
+                progress.step(f"{name}: lowering to ONNX")
+                example = [values[key][:1] for key in STAGE_INPUTS[name]]
+                lower_stage(name, stage.module, example, folder, settings.profile)
+            with clock("reference"):
+                found = finish(name, stage, reference, exact, progress)
             work.finish(name, found)
         stages[name], output = found, STAGE_OUTPUT[name]
         values[output], reference[output], exact[output] = (
@@ -224,33 +230,23 @@ def quantized_alone(
 def finish(
     name: str,
     stage: QuantizedStage,
-    values: dict[str, Tensor],
     reference: dict[str, Tensor],
     exact: dict[str, Tensor],
-    folder: Path,
-    clock: Clock,
     progress: Progress,
 ) -> FinishedStage:
-    """Lower one stage into ``folder``, and run it as the reference of its graph.
+    """Run one stage as the reference of its graph, and keep what is still needed of it.
 
     Args:
         name: The stage's.
         stage: It is merged.
-        values: What the float stages before it gave.
         reference: What the fake-quantized stages before it gave, for the golden images.
         exact: The same with their float parts in float64.
-        folder: Where the graph goes.
-        clock: Takes the seconds.
         progress: Told of everything.
     """
-    with clock("lower"):
-        progress.step(f"{name}: lowering to ONNX")
-        lower_stage(name, stage.module, [values[key][:1] for key in STAGE_INPUTS[name]], folder)
-    with clock("reference"):
-        text = f"{name}: running the reference in"
-        output = run_stage(name, stage.module, reference, progress, f"{text} float32")
-        doubled = copy.deepcopy(stage.module).double()
-        exactly = run_stage(name, doubled, exact, progress, f"{text} float64")
+    text = f"{name}: running the reference in"
+    output = run_stage(name, stage.module, reference, progress, f"{text} float32")
+    doubled = copy.deepcopy(stage.module).double()
+    exactly = run_stage(name, doubled, exact, progress, f"{text} float64")
     return FinishedStage(
         rows=layer_rows(name, stage),
         output=stage.output.numpy(),

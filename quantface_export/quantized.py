@@ -24,6 +24,7 @@ from quantface_export.errors import QuantfaceError
 from quantface_export.lower.expand import expand
 from quantface_export.lower.export import export_markers
 from quantface_export.osdface.plan import EDGES, FLOAT_LAYERS
+from quantface_export.settings import Profile
 from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT, STAGES
 from quantface_export.student import TRAINED
 
@@ -148,9 +149,15 @@ def site_bits(name: str, sites: dict[str, Site], recipe: Recipe) -> dict[str, La
     return found
 
 
-def lower_stage(name: str, module: nn.Module, example: Sequence[Tensor], folder: Path) -> None:
+def lower_stage(
+    name: str,
+    module: nn.Module,
+    example: Sequence[Tensor],
+    folder: Path,
+    profile: Profile = "cpu",
+) -> None:
     """Export, expand, save and check the fusion contract."""
-    graph = export_markers(module, example, STAGE_INPUTS[name], STAGE_OUTPUT[name])
+    graph = export_markers(module, example, STAGE_INPUTS[name], STAGE_OUTPUT[name], profile)
     expand(graph, quant_layers(module))
     folder.mkdir(exist_ok=True)
     ir.save(graph, folder / "model.onnx", external_data="model.onnx.data")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+Profile = Literal["cpu", "portable"]
 
 CALIB_COUNT = 64
 TRAIN_STEPS = 120
@@ -21,6 +24,7 @@ class BuildSettings:
         model: Name of the model.
         recipe: Name of the recipe.
         size: Side of the images, pixels; None for the model's own.
+        profile: What the graphs are written for: ``cpu``, or ``portable`` in standard ops only.
         calib: Folder of calibration images; None generates them.
         calib_count: How many calibration images.
         seed: Seeds calibration images, samples and rotations.
@@ -57,6 +61,7 @@ class BuildSettings:
     osdface: Path | None = None
     work: Path | None = None
     size: int | None = None
+    profile: Profile = "cpu"
 
     @property
     def command(self) -> str:
@@ -69,6 +74,7 @@ class BuildSettings:
         }
         given = "".join(f" {option} {path}" for option, path in paths.items() if path is not None)
         size = "" if self.size is None else f" --size {self.size}"
+        size += "" if self.profile == "cpu" else f" --profile {self.profile}"
         return (
             f"quantface-export build --model {self.model}{size} --recipe {self.recipe}{given} "
             f"--calib-count {self.calib_count} --seed {self.seed} "

@@ -9,7 +9,14 @@ import typer
 
 from quantface_export.commands.app import Inception, Json, Lpips, LpipsLinear, app
 from quantface_export.console import console, print_verified, reporting, write_json
-from quantface_export.settings import CACHE, CALIB_COUNT, TRAIN_RATE, TRAIN_STEPS, BuildSettings
+from quantface_export.settings import (
+    CACHE,
+    CALIB_COUNT,
+    TRAIN_RATE,
+    TRAIN_STEPS,
+    BuildSettings,
+    Profile,
+)
 
 
 @app.command(
@@ -33,6 +40,10 @@ def build(
     size: Annotated[
         int | None, typer.Option(help="Side of the images in pixels; the model's own if left out.")
     ] = None,
+    profile: Annotated[
+        Profile,
+        typer.Option(help="cpu, or portable: standard ops only, for other execution providers."),
+    ] = "cpu",
     recipe: Annotated[
         str,
         typer.Option(
@@ -83,6 +94,7 @@ def build(
         model=model,
         recipe=recipe,
         size=size,
+        profile=profile,
         calib=calib,
         calib_count=calib_count,
         seed=seed,

@@ -12,7 +12,9 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from quantface_export.lower.float_ops import float_ops
 from quantface_export.lower.marker import with_markers
+from quantface_export.settings import Profile
 
 OPSET = 21
 
@@ -22,7 +24,11 @@ logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(loggin
 
 @torch.no_grad()
 def export_markers(
-    stage: nn.Module, args: Sequence[Tensor], inputs: Sequence[str], output: str
+    stage: nn.Module,
+    args: Sequence[Tensor],
+    inputs: Sequence[str],
+    output: str,
+    profile: Profile = "cpu",
 ) -> ir.Model:
     """Export a fake-quantized stage; quantized layers stay ``quantface.marker::Layer`` nodes.
 
@@ -31,8 +37,10 @@ def export_markers(
         args: Example inputs; their shapes become the model's.
         inputs: Names of the inputs.
         output: Name of the one output.
+        profile: Which ops stand for attention.
     """
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    silent = contextlib.redirect_stdout(io.StringIO())
+    with warnings.catch_warnings(), silent, float_ops(profile):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             with_markers(stage),

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from quantface_export.osdface.config import NANO, VAE_SCALING
 from quantface_export.osdface.model import Osdface
 
+VRE_SIDE = NANO.size >> (len(NANO.vre.multipliers) - 1)
 AUTOENCODER_WEIGHT = 0.3
 CODEBOOK_WEIGHT = 0.3
 KL_WEIGHT = 1e-6
@@ -73,7 +74,7 @@ def kl_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def model_loss(
-    model: Osdface, decoder: CodeDecoder, degraded: Tensor, clean: Tensor, rebuilt: int
+    model: Osdface, decoder: CodeDecoder, degraded: Tensor, clean: Tensor
 ) -> tuple[Tensor, Tensor]:
     """One pass through all stages.
 
@@ -82,7 +83,6 @@ def model_loss(
         decoder: Draws the clean image from the VRE's codes.
         degraded: (N, 3, s, s) in [-1, 1].
         clean: Like ``degraded``.
-        rebuilt: How many of the clean images, 1..N, pass the autoencoder as well.
 
     Returns:
         The sum of the three losses, and the restored images in about [-1, 1].
@@ -90,17 +90,15 @@ def model_loss(
     codes, codebook = _codebook(model, decoder, degraded, clean)
     prompt = model.vre.embedding_change(codes)
     vae = model.vae_encoder
-    learned = clean[:rebuilt]
-    moments = vae.quant_conv(vae.encoder(torch.cat([degraded, learned]))).float()
-    mean_degraded = moments[: len(degraded)].chunk(2, dim=1)[0]
-    mean, log_variance = moments[len(degraded) :].chunk(2, dim=1)
+    moments = vae.quant_conv(vae.encoder(torch.cat([degraded, clean]))).float()
+    (mean_degraded, mean), (_, log_variance) = (m.chunk(2) for m in moments.chunk(2, dim=1))
     log_variance = log_variance.clamp(-30, 20)
     sampled = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
     x0 = model.unet(mean_degraded * VAE_SCALING, prompt)
     z = torch.cat([x0.float() / VAE_SCALING, sampled])
-    images = model.vae_decoder.decoder(model.vae_decoder.post_quant_conv(z)).float()
-    restored, again = images[: len(clean)], images[len(clean) :]
-    autoencoder = pixel_loss(again, learned) + KL_WEIGHT * kl_loss(mean, log_variance)
+    images = model.vae_decoder.decoder(model.vae_decoder.post_quant_conv(z))
+    restored, rebuilt = images.float().chunk(2)
+    autoencoder = pixel_loss(rebuilt, clean) + KL_WEIGHT * kl_loss(mean, log_variance)
     loss = pixel_loss(restored, clean) + AUTOENCODER_WEIGHT * autoencoder
     return loss + CODEBOOK_WEIGHT * codebook, restored
 
@@ -116,8 +114,7 @@ def _codebook(
         _, index = vre.quantize.nearest(z.detach())
         q = vre.quantize.embedding(index)
     tie = F.mse_loss(q, z.detach()) + 0.25 * F.mse_loss(z, q.detach())
-    side = degraded.shape[-1] >> (len(NANO.vre.multipliers) - 1)
-    grid = (z + (q - z).detach()).transpose(1, 2).unflatten(2, (side, side))
+    grid = (z + (q - z).detach()).transpose(1, 2).unflatten(2, (VRE_SIDE, VRE_SIDE))
     return codes, pixel_loss(decoder(grid), clean) + tie
 
 

@@ -42,11 +42,6 @@ class Schedule:
         noise: Gaussian noise on the input of every convolution and linear layer, as a share
             of the input's RMS: a network that learns under it keeps its signal above the
             rounding noise of 4 bits (about 0.1).
-        rebuilt: Share of each batch whose clean images pass the autoencoder as well; half of
-            the time of a step is spent on them where it is 1.
-        crops: ``SIDE:SHARE,...``: squares of a side, two of each pair, are learned from until a
-            share of the run is done; whole pictures after the last. What small squares teach
-            costs little: at a quarter of the side, an eighth of the products.
         minutes: The run ends after this time if that is sooner; None for no limit.
     """
 
@@ -56,8 +51,6 @@ class Schedule:
     rate: float = 1e-3
     sharpen: float = 1.0
     noise: float = 0.0
-    rebuilt: float = 1.0
-    crops: str = ""
     minutes: float | None = None
 
     def share(self, step: int, seconds: float) -> float:
@@ -65,23 +58,16 @@ class Schedule:
         limit = float("inf") if self.minutes is None else self.minutes * 60
         return min(1.0, max(step / self.steps, seconds / limit))
 
-    def side_at(self, share: float) -> int | None:
-        """Side of the squares when ``share`` of the run is done; None for whole pictures."""
-        for part in filter(None, self.crops.split(",")):
-            side, _, until = part.partition(":")
-            if share < float(until):
-                return int(side)
-        return None
-
     def rate_at(self, share: float) -> float:
         """The learning rate when ``share`` of the run is done."""
         return self.rate * min(1.0, share / WARM_UP + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-CPU_HOUR = Schedule(
-    steps=100_000, batch=4, faces=2000, rebuilt=0.25, crops="32:0.3,64:0.63", minutes=54
-)
-"""An hour with rendering and evaluation: small squares first, whole pictures last."""
+CPU_HOUR = Schedule(steps=1000, batch=8, faces=2000)
+"""About an hour on two idle cores without AVX-512.
+
+Gains 2.0 dB on held-out faces and 1.4 dB on the photograph (measured on a GPU in bfloat16).
+"""
 
 GPU = Schedule(steps=1890, batch=64, faces=8000, rate=8e-4, sharpen=0.62)
 """Eight minutes on one H100 with 16 cores that render.
@@ -114,16 +100,6 @@ def add_noise(model: nn.Module, share: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_pre_hook(noisy)
-
-
-def random_squares(degraded: Tensor, clean: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Two squares of each pair, at the same two places in all: (2 N, 3, side, side) each."""
-    places = torch.randint(degraded.shape[-1] - side + 1, (2, 2)).tolist()
-    cut = [
-        torch.cat([x[..., top : top + side, left : left + side] for top, left in places])
-        for x in (degraded, clean)
-    ]
-    return cut[0], cut[1]
 
 
 class Training:
@@ -171,12 +147,9 @@ class Training:
         )
         if self.number % REVIVE_EVERY == REVIVE_EVERY // 2 and share < 0.5:
             revive_codes(self.model, degraded)
-        if (side := self.schedule.side_at(share)) is not None:
-            degraded, clean = random_squares(degraded, clean, side)
-        rebuilt = max(1, round(len(clean) * self.schedule.rebuilt))
         sharpen = share >= self.schedule.sharpen
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            loss, restored = model_loss(self.model, self.decoder, degraded, clean, rebuilt)
+            loss, restored = model_loss(self.model, self.decoder, degraded, clean)
             total = loss + sharpness_loss(self.critic, restored, clean) if sharpen else loss
         self._descend(self.optimizer, self.parameters, total, self.schedule.rate_at(share))
         if sharpen:
