@@ -1,0 +1,45 @@
+"""Both profiles compute what PyTorch does, each with its own ops."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+
+from quantface_export.lower.export import export_markers
+from quantface_export.lower.float_ops import float_ops
+from quantface_export.nano.weights import load_nano
+from quantface_export.session import open_session, run
+from quantface_export.settings import Profile
+
+ATTENTIONS = 1
+NORMS = 18
+
+
+@pytest.mark.parametrize("profile", ["cpu", "portable"])
+def test_a_decoder_in_both_profiles(tmp_path: Path, profile: Profile) -> None:
+    torch.manual_seed(0)
+    stage, x = load_nano().stages()["vae_decoder"], torch.randn(1, 4, 16, 24)
+    graph = export_markers(stage, (x,), ["x"], "y", profile)
+    ops = Counter((node.domain, node.op_type) for node in graph.graph)
+    assert ops["com.microsoft", "MultiHeadAttention"] == (ATTENTIONS if profile == "cpu" else 0)
+    assert ops["", "Softmax"] == (0 if profile == "cpu" else ATTENTIONS)
+    assert ops["", "InstanceNormalization"] == NORMS
+    assert set(graph.opset_imports) == {"", *(["com.microsoft"] if profile == "cpu" else [])}
+    ir.save(graph, tmp_path / "model.onnx", external_data="model.onnx.data")
+    with torch.no_grad():
+        expected = stage(x).numpy()
+    (y,) = run(open_session(tmp_path / "model.onnx"), x.numpy())
+    assert np.abs(y - expected).max() < 2e-5
+    assert expected.std() > 0.05
+
+
+def test_attention_that_has_no_fused_form_is_refused() -> None:
+    q = torch.randn(1, 2, 3, 4)
+    attention = torch.nn.functional
+    with float_ops("cpu"), pytest.raises(ValueError, match="attention with is_causal"):
+        attention.scaled_dot_product_attention(q, q, q, is_causal=True)
