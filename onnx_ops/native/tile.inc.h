@@ -1,0 +1,288 @@
+// One tile of a rotation, for any vector type. Included, inside an anonymous namespace, by one
+// file per instruction set, which defines
+//
+//   F, kWidth                       a vector of kWidth floats
+//   Grid                            constants of the codes, from a Rotation
+//   encode                          the codes of 32 values
+//   half_to_float, float_to_half    16 values
+//
+// No function here may have external linkage: the copy that the linker kept could be one that
+// the CPU cannot run.
+
+ALWAYS_INLINE F load(const float* p) {
+  F v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+ALWAYS_INLINE void store(float* p, F v) { __builtin_memcpy(p, &v, sizeof v); }
+
+#include "seed.inc.h"
+#include "transpose.inc.h"
+
+// v becomes S_R v.
+template <int R>
+ALWAYS_INLINE void sylvester(F* v) {
+  if constexpr (R > 1) {
+#pragma GCC unroll 8
+    for (int i = 0; i < R / 2; ++i) {
+      const F a = v[i], b = v[i + R / 2];
+      v[i] = a + b;
+      v[i + R / 2] = a - b;
+    }
+    sylvester<R / 2>(v);
+    sylvester<R / 2>(v + R / 2);
+  }
+}
+
+template <int R>
+void butterfly_pass(const float* src, std::ptrdiff_t src_row, float* dst, std::ptrdiff_t dst_row,
+                    int columns) {
+  for (int t = 0; t < columns; t += kWidth) {
+    F v[R];
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) v[i] = load(src + i * src_row + t);
+    sylvester<R>(v);
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) store(dst + i * dst_row + t, v[i]);
+  }
+}
+
+// One factor of the plan on `radix` rows.
+void factor_pass(int radix, const float* src, std::ptrdiff_t src_row, float* dst,
+                 std::ptrdiff_t dst_row, const int* order, int columns) {
+  switch (radix) {
+    case 1: return butterfly_pass<1>(src, src_row, dst, dst_row, columns);
+    case 2: return butterfly_pass<2>(src, src_row, dst, dst_row, columns);
+    case 4: return butterfly_pass<4>(src, src_row, dst, dst_row, columns);
+    case 8: return butterfly_pass<8>(src, src_row, dst, dst_row, columns);
+    case 16: return butterfly_pass<16>(src, src_row, dst, dst_row, columns);
+    case 12: return seed_pass<12>(src, src_row, dst, dst_row, order, columns);
+    case 20: return seed_pass<20>(src, src_row, dst, dst_row, order, columns);
+    case 60: return seed_pass<60>(src, src_row, dst, dst_row, order, columns);
+    default: __builtin_unreachable();
+  }
+}
+
+struct Tile {
+  const Rotation& r;
+  float* rows;     // n rows of `row` floats
+  float* group;    // the rows of one pass
+  float* lines;    // four pixels of all channels
+  std::uint8_t* codes;
+  std::ptrdiff_t row;
+  int order[kMaxSeed];
+  std::int64_t image;
+  std::int64_t pixel;
+  int columns;     // pixels that exist, up to r.tile
+  const Grid grid;
+
+  Tile(const Rotation& rotation, void* scratch) : r(rotation), grid(r) {
+    const ScratchLayout layout = scratch_layout(r);
+    char* base = static_cast<char*>(scratch);
+    rows = reinterpret_cast<float*>(base);
+    group = reinterpret_cast<float*>(base + layout.group);
+    lines = reinterpret_cast<float*>(base + layout.lines);
+    codes = reinterpret_cast<std::uint8_t*>(base + layout.codes);
+    row = layout.row;
+    const int q = r.plan.seed - 1;
+    for (int i = 0; i < kMaxSeed; ++i) {
+      order[i] = r.plan.transposed && i > 0 && i <= q ? (q - (i - 1)) % q + 1 : i;
+    }
+  }
+
+  // Element of x or y at (image, channel, pixel) of a channels-first tensor.
+  std::int64_t at(int channel) const {
+    return (image * r.plan.n + channel) * r.pixels + pixel;
+  }
+
+  std::int64_t line_at(int column) const {
+    return (image * r.pixels + pixel + column) * r.plan.n;
+  }
+
+  // group[i] = gain * channel; pixels that do not exist are zero.
+  void gather(int i, int channel) {
+    float* to = group + i * r.tile;
+    const float* from = rows + channel * row;
+    alignas(64) float padded[kMaxTile];
+    if (!r.x_channels_last) {
+      const bool whole = columns == r.tile;
+      if (r.x_type == Element::kFloat) {
+        from = static_cast<const float*>(r.x) + at(channel);
+        if (!whole) {
+          __builtin_memset(padded, 0, sizeof padded);
+          __builtin_memcpy(padded, from, columns * sizeof(float));
+          from = padded;
+        }
+      } else {
+        alignas(64) std::uint16_t halves[kMaxTile] = {};
+        __builtin_memcpy(halves, static_cast<const std::uint16_t*>(r.x) + at(channel),
+                         columns * sizeof(std::uint16_t));
+        for (int t = 0; t < r.tile; t += 16) half_to_float(halves + t, padded + t);
+        from = padded;
+      }
+    }
+    const F gain = F{} + r.gain_in[channel];
+    const int tile = r.tile;
+    for (int t = 0; t < tile; t += kWidth) store(to + t, load(from + t) * gain);
+  }
+
+  void quantize(const float* from, std::uint8_t* to) {
+    const int tile = r.tile;
+    for (int t = 0; t < tile; t += 32) encode(from + t, to + t, grid);
+  }
+
+  // Rows first .. first + count - 1 are done: to y, or where they wait to be transposed.
+  void emit(int first, int count) {
+    // Rows are far apart in x, where no CPU looks ahead by itself.
+    const bool has_next = !r.x_channels_last && r.x_type == Element::kFloat &&
+                          pixel + 2 * r.tile <= r.pixels;
+    for (int channel = first; channel < first + count; ++channel) {
+      float* from = rows + channel * row;
+      if (has_next) {
+        const float* next = static_cast<const float*>(r.x) + at(channel) + r.tile;
+        for (int t = 0; t < r.tile; t += 16) __builtin_prefetch(next + t, 0, 2);
+      }
+      if (r.gain_out != nullptr) {
+        const F gain = F{} + r.gain_out[channel];
+        for (int t = 0; t < r.tile; t += kWidth) store(from + t, load(from + t) * gain);
+      }
+      if (is_code(r.y_type)) {
+        if (r.y_channels_last) {
+          quantize(from, codes + channel * r.tile);
+        } else if (columns == r.tile) {
+          quantize(from, static_cast<std::uint8_t*>(r.y) + at(channel));
+        } else {
+          alignas(64) std::uint8_t padded[kMaxTile];
+          quantize(from, padded);
+          __builtin_memcpy(static_cast<std::uint8_t*>(r.y) + at(channel), padded, columns);
+        }
+      } else if (!r.y_channels_last) {
+        if (r.y_type == Element::kFloat) {
+          __builtin_memcpy(static_cast<float*>(r.y) + at(channel), from, columns * sizeof(float));
+        } else {
+          alignas(64) std::uint16_t halves[kMaxTile];
+          for (int t = 0; t < r.tile; t += 16) float_to_half(from + t, halves + t);
+          __builtin_memcpy(static_cast<std::uint16_t*>(r.y) + at(channel), halves,
+                           columns * sizeof(std::uint16_t));
+        }
+      }
+    }
+  }
+
+  // Passes `level` and later on rows base .. base + count - 1, while they are in the cache.
+  void finish(int level, int base, int count) {
+    if (level == r.plan.passes) return emit(base, count);
+    const int radix = r.plan.radix[level], stride = count / radix;
+    for (int j = 0; j < stride; ++j) {
+      float* at_j = rows + (base + j) * row;
+      factor_pass(radix, at_j, stride * row, at_j, stride * row, order, r.tile);
+    }
+    if (level + 1 == r.plan.passes) return emit(base, count);
+    for (int i = 0; i < radix; ++i) finish(level + 1, base + i * stride, stride);
+  }
+
+  void run(std::int64_t index) {
+    const std::int64_t per_image = (r.pixels + r.tile - 1) / r.tile;
+    image = index / per_image;
+    pixel = index % per_image * r.tile;
+    columns = static_cast<int>(r.pixels - pixel < r.tile ? r.pixels - pixel : r.tile);
+    if (r.x_channels_last) lines_in();
+    const int radix = r.plan.radix[0], stride = r.plan.n / radix;
+    for (int j = 0; j < stride; ++j) {
+      for (int i = 0; i < radix; ++i) gather(i, j + order[i] * stride);
+      factor_pass(radix, group, r.tile, rows + j * row, stride * row, order, r.tile);
+    }
+    for (int i = 0; i < radix; ++i) finish(1, i * stride, stride);
+    if (r.y_channels_last) lines_out();
+  }
+
+  // Channels-last pixels to rows.
+  void lines_in() {
+    const int n = r.plan.n;
+    for (int t = 0; t < r.tile; t += 4) {
+      const float* line[4];
+      for (int i = 0; i < 4; ++i) {
+        float* copy = lines + i * n;
+        line[i] = copy;
+        if (t + i >= columns) {
+          __builtin_memset(copy, 0, n * sizeof(float));
+        } else if (r.x_type == Element::kFloat) {
+          line[i] = static_cast<const float*>(r.x) + line_at(t + i);
+        } else {
+          const std::uint16_t* from = static_cast<const std::uint16_t*>(r.x) + line_at(t + i);
+          int c = 0;
+          for (; c + 16 <= n; c += 16) half_to_float(from + c, copy + c);
+          if (c < n) {
+            std::uint16_t halves[16] = {};
+            float floats[16];
+            __builtin_memcpy(halves, from + c, (n - c) * sizeof(std::uint16_t));
+            half_to_float(halves, floats);
+            __builtin_memcpy(copy + c, floats, (n - c) * sizeof(float));
+          }
+        }
+      }
+      int c = 0;
+      for (; c + 4 <= n; c += 4) transpose_4x4(line, c, rows + c * row + t, row);
+      for (; c < n; ++c) {
+        for (int i = 0; i < 4; ++i) rows[c * row + t + i] = line[i][c];
+      }
+    }
+  }
+
+  // Rows to channels-last pixels.
+  void lines_out() {
+    const int n = r.plan.n;
+    if (is_code(r.y_type)) {
+      std::uint8_t* y = static_cast<std::uint8_t*>(r.y);
+      for (int t = 0; t < columns; t += 16) {
+        const int count = columns - t < 16 ? columns - t : 16;
+        int c = 0;
+        for (; c + 16 <= n; c += 16) {
+          transpose_bytes(codes + c * r.tile + t, r.tile, y + line_at(t) + c, n, count);
+        }
+        for (; c < n; ++c) {
+          for (int i = 0; i < count; ++i) y[line_at(t + i) + c] = codes[c * r.tile + t + i];
+        }
+      }
+      return;
+    }
+    for (int t = 0; t < columns; t += 4) {
+      const int count = columns - t < 4 ? columns - t : 4;
+      for (int c = 0; c < n; c += 4) {
+        const int channels = n - c < 4 ? n - c : 4;
+        if (channels == 4) {
+          const float* from[4];
+          for (int i = 0; i < 4; ++i) from[i] = rows + (c + i) * row;
+          transpose_4x4(from, t, lines + c, n);
+        } else {
+          for (int i = 0; i < 4; ++i) {
+            for (int k = 0; k < channels; ++k) lines[i * n + c + k] = rows[(c + k) * row + t + i];
+          }
+        }
+      }
+      for (int i = 0; i < count; ++i) {
+        const float* line = lines + i * n;
+        if (r.y_type == Element::kFloat) {
+          __builtin_memcpy(static_cast<float*>(r.y) + line_at(t + i), line, n * sizeof(float));
+          continue;
+        }
+        std::uint16_t* to = static_cast<std::uint16_t*>(r.y) + line_at(t + i);
+        int c = 0;
+        for (; c + 16 <= n; c += 16) float_to_half(line + c, to + c);
+        if (c < n) {
+          float floats[16] = {};
+          std::uint16_t halves[16];
+          __builtin_memcpy(floats, line + c, (n - c) * sizeof(float));
+          float_to_half(floats, halves);
+          __builtin_memcpy(to + c, halves, (n - c) * sizeof(std::uint16_t));
+        }
+      }
+    }
+  }
+};
+
+void run_tiles(const Rotation& rotation, std::int64_t first, std::int64_t last, void* scratch) {
+  Tile tile(rotation, scratch);
+  for (std::int64_t index = first; index < last; ++index) tile.run(index);
+}
