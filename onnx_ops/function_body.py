@@ -218,8 +218,7 @@ def hadamard_node(
     if axis not in (1, -1):
         raise ValueError(f"axis must be 1 (channels first) or -1 (channels last), got {axis}")
     m, p = factor(n)
-    extra = {"transposed": 1} if transposed else {}
-    return onnx.helper.make_node(
+    node = onnx.helper.make_node(
         "Hadamard",
         [x, d],
         [y],
@@ -228,8 +227,10 @@ def hadamard_node(
         axis=axis,
         seed=m,
         log2=p.bit_length() - 1,
-        **extra,
     )
+    if transposed:  # left out otherwise, as in models made before the attribute existed
+        node.attribute.append(onnx.helper.make_attribute("transposed", 1))
+    return node
 
 
 def hadamard_schema() -> onnx.defs.OpSchema:

@@ -5,7 +5,7 @@ definition in NumPy, the ONNX function body, the node and the schema. The functi
 ``Hadamard``, so a model that carries it carries ``hadamard_function()`` too.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -16,9 +16,10 @@ import onnx.shape_inference
 from numpy.typing import NDArray
 
 from onnx_ops.function_body import DOMAIN, VERSION
-from onnx_ops.hadamard import factor, rotate
+from onnx_ops.hadamard import Float, factor, rotate
 
-Codes = NDArray[np.uint8] | NDArray[np.int8]
+Codes = NDArray[np.integer[Any]]
+"""uint8 or int8."""
 
 # An x of rank 4 or of any other: moving the channels last goes through three dimensions.
 _BODY: Final = """
@@ -27,7 +28,8 @@ HadamardQuantize <axis: int, seed: int, log2: int, qmin: int, qmax: int, channel
   (x, d, scale, zero_point) => (y)
 {
   x_float = %s (x)
-  rotated = quantface.Hadamard <axis: int = @axis, seed: int = @seed, log2: int = @log2> (x_float, d)
+  rotated = quantface.Hadamard <axis: int = @axis, seed: int = @seed, log2: int = @log2>
+    (x_float, d)
   lowest = Constant <value_int: int = @qmin> ()
   highest = Constant <value_int: int = @qmax> ()
   lowest_float = Cast <to: int = 1> (lowest)
@@ -70,7 +72,7 @@ HadamardQuantize <axis: int, seed: int, log2: int, qmin: int, qmax: int, channel
 
 
 def hadamard_quantize(
-    x: NDArray[np.float32] | NDArray[np.float64],
+    x: NDArray[Float],
     d: NDArray[np.float32],
     scale: float | np.float32,
     zero_point: np.uint8 | np.int8,
@@ -104,7 +106,8 @@ def hadamard_quantize(
         raise ValueError(f"scale must be positive and finite, got {scale}")
     zero = int(zero_point)
     steps = np.rint(rotate(x, d, axis) / x.dtype.type(np.float32(scale)))
-    codes = (np.clip(steps, qmin - zero, qmax - zero) + zero).astype(zero_point.dtype)
+    clipped = np.clip(steps, qmin - zero, qmax - zero) + zero
+    codes = clipped.astype(zero_point.dtype)
     return np.ascontiguousarray(np.moveaxis(codes, 1, -1)) if channels_last else codes
 
 

@@ -67,7 +67,7 @@ def instruction_sets() -> tuple[str, ...]:
 def _instruction_sets(path: str) -> tuple[str, ...]:
     name_of = ctypes.CDLL(path).QuantfaceInstructionSet
     name_of.argtypes, name_of.restype = [ctypes.c_int], ctypes.c_char_p
-    names = []
+    names: list[str] = []
     while name := name_of(len(names)):
         names.append(name.decode())
     return tuple(names)
