@@ -13,7 +13,6 @@ const Kernels* neon_kernels();
 // Offsets in bytes into a tile's scratch.
 struct ScratchLayout {
   int row;             // floats from one channel of the tile to the next
-  std::size_t group;   // the channels of one pass, copied from x: kMaxSeed rows
   std::size_t lines;   // four pixels of all channels, for half precision channels last
   std::size_t codes;   // the tile's codes before they are transposed
   std::size_t bytes;
@@ -24,10 +23,9 @@ static inline ScratchLayout scratch_layout(const Rotation& r) {
   const std::size_t n = static_cast<std::size_t>(r.plan.n), tile = static_cast<std::size_t>(r.tile);
   ScratchLayout layout{};
   layout.row = r.tile + 16;  // off the powers of two, whose rows would share a cache set
-  layout.group = n * (tile + 16) * sizeof(float);
-  layout.lines = layout.group + kMaxSeed * tile * sizeof(float);
+  layout.lines = n * (tile + 16) * sizeof(float);
   layout.codes = layout.lines + 4 * n * sizeof(float);
-  layout.bytes = layout.codes + n * tile + 64;
+  layout.bytes = layout.codes + n * tile;
   return layout;
 }
 

@@ -17,6 +17,7 @@ constexpr int kWidth = 8;
 struct Grid {
   F high;
   __m256i zero_point, least, flip;
+  bool stream;
 
   explicit Grid(const Rotation& r) {
     const int shift = r.y_type == Element::kInt8 ? 128 : 0;
@@ -24,6 +25,7 @@ struct Grid {
     zero_point = _mm256_set1_epi16(static_cast<short>(r.zero_point + shift));
     least = _mm256_set1_epi16(static_cast<short>(r.low + r.zero_point + shift));
     flip = _mm256_set1_epi8(static_cast<char>(shift));
+    stream = r.stream;
   }
 };
 
@@ -42,10 +44,16 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
   }
   // Both packs work within halves: restore the order of the groups of four.
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  const __m256i bytes =
-      _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words[0], words[1]), order);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_xor_si256(bytes, grid.flip));
+  const __m256i bytes = _mm256_xor_si256(
+      _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words[0], words[1]), order), grid.flip);
+  if (grid.stream && reinterpret_cast<std::uintptr_t>(to) % 32 == 0) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), bytes);
+  } else {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes);
+  }
 }
+
+ALWAYS_INLINE void fence() { _mm_sfence(); }
 
 ALWAYS_INLINE void half_to_float(const std::uint16_t* from, float* to) {
   for (int i = 0; i < 16; i += 8) {

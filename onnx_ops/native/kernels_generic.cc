@@ -50,6 +50,8 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
   for (int i = 0; i < 32; ++i) to[i] = static_cast<std::uint8_t>(bits[i] + grid.zero_point);
 }
 
+ALWAYS_INLINE void fence() {}
+
 ALWAYS_INLINE float widen_half(std::uint32_t half) {
   const std::uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7FFFu;
   if (magnitude >= 0x7C00u) {  // infinite, or not a number and then made quiet

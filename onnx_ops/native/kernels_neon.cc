@@ -38,6 +38,8 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
   }
 }
 
+ALWAYS_INLINE void fence() {}
+
 ALWAYS_INLINE void half_to_float(const std::uint16_t* from, float* to) {
   for (int i = 0; i < 16; i += 4) {
     vst1q_f32(to + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from + i))));

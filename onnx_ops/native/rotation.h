@@ -3,7 +3,7 @@
 //
 //   x      (images, n, pixels) or, channels last, (images, pixels, n)
 //   tile   n channels of 32 to 256 pixels, in a scratch that fits the second-level cache
-//   pass   one factor of R_n = H_m kron S_2 kron ... kron S_2, 8 to 64 channels at a time
+//   pass   one factor of R_n = H_m kron S_2 kron ... kron S_2, up to 60 channels at a time
 //
 // Every sum has one order, whatever the instruction set and the number of threads, so their
 // results are equal bit for bit. Kernels know no ONNX Runtime types.
@@ -51,6 +51,7 @@ struct Rotation {
   float low = 0;                    // codes: smallest and largest step, zero point taken off
   float high = 0;
   std::int32_t zero_point = 0;
+  bool stream = false;  // write codes past the caches
   int tile = 64;  // pixels per tile: 32, 64, 128 or 256
 };
 

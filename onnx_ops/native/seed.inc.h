@@ -44,21 +44,22 @@ ALWAYS_INLINE F seed_row(const F (&sums)[M / 4][8], F total) {
 }
 
 template <int M, int... I>
-ALWAYS_INLINE void seed_rows(const F (&sums)[M / 4][8], float* dst, std::ptrdiff_t dst_row,
-                             const int* order, std::integer_sequence<int, I...>) {
-  (store(dst + order[I] * dst_row, seed_row<M, I>(sums, F{})), ...);
+ALWAYS_INLINE void seed_rows(const F (&sums)[M / 4][8], float* const (&at)[M], int t,
+                             std::integer_sequence<int, I...>) {
+  (store(at[I] + t, seed_row<M, I>(sums, F{})), ...);
 }
 
-// Rows `order[i]` of dst become H_m times the M rows of src.
+// M rows, `step` floats apart, in place, read and written in the given order.
 template <int M>
-void seed_pass(const float* src, std::ptrdiff_t src_row, float* dst, std::ptrdiff_t dst_row,
-               const int* order, int columns) {
+void seed_pass(float* data, std::ptrdiff_t step, const int* order, int columns) {
+  float* at[M];
+  for (int i = 0; i < M; ++i) at[i] = data + order[i] * step;
   for (int t = 0; t < columns; t += kWidth) {
     F sums[M / 4][8];
     for (int quad = 0; quad < M / 4; ++quad) {
-      const float* from = src + 4 * quad * src_row + t;
-      F a = load(from);
-      const F b = load(from + src_row), c = load(from + 2 * src_row), d = load(from + 3 * src_row);
+      float* const* from = at + 4 * quad;
+      F a = load(from[0] + t);
+      const F b = load(from[1] + t), c = load(from[2] + t), d = load(from[3] + t);
       if (quad == 0) a = -a;
       const F ab = a + b, a_b = a - b, cd = c + d, c_d = c - d;
       F(&s)[8] = sums[quad];
@@ -71,6 +72,6 @@ void seed_pass(const float* src, std::ptrdiff_t src_row, float* dst, std::ptrdif
       s[6] = a_b - c_d;
       s[7] = a_b - cd;
     }
-    seed_rows<M>(sums, dst + t, dst_row, order, std::make_integer_sequence<int, M>{});
+    seed_rows<M>(sums, at, t, std::make_integer_sequence<int, M>{});
   }
 }

@@ -4,6 +4,7 @@
 //   F, kWidth                       a vector of kWidth floats
 //   Grid                            constants of the codes, from a Rotation
 //   encode                          the codes of 32 values
+//   fence                           orders stores that passed the caches by
 //   half_to_float, float_to_half    16 values
 //
 // No function here may have external linkage: the copy that the linker kept could be one that
@@ -35,31 +36,30 @@ ALWAYS_INLINE void sylvester(F* v) {
   }
 }
 
+// R rows, `step` floats apart, in place.
 template <int R>
-void butterfly_pass(const float* src, std::ptrdiff_t src_row, float* dst, std::ptrdiff_t dst_row,
-                    int columns) {
+void butterfly_pass(float* data, std::ptrdiff_t step, int columns) {
   for (int t = 0; t < columns; t += kWidth) {
     F v[R];
 #pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) v[i] = load(src + i * src_row + t);
+    for (int i = 0; i < R; ++i) v[i] = load(data + i * step + t);
     sylvester<R>(v);
 #pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) store(dst + i * dst_row + t, v[i]);
+    for (int i = 0; i < R; ++i) store(data + i * step + t, v[i]);
   }
 }
 
 // One factor of the plan on `radix` rows.
-void factor_pass(int radix, const float* src, std::ptrdiff_t src_row, float* dst,
-                 std::ptrdiff_t dst_row, const int* order, int columns) {
+void factor_pass(int radix, float* data, std::ptrdiff_t step, const int* order, int columns) {
   switch (radix) {
-    case 1: return butterfly_pass<1>(src, src_row, dst, dst_row, columns);
-    case 2: return butterfly_pass<2>(src, src_row, dst, dst_row, columns);
-    case 4: return butterfly_pass<4>(src, src_row, dst, dst_row, columns);
-    case 8: return butterfly_pass<8>(src, src_row, dst, dst_row, columns);
-    case 16: return butterfly_pass<16>(src, src_row, dst, dst_row, columns);
-    case 12: return seed_pass<12>(src, src_row, dst, dst_row, order, columns);
-    case 20: return seed_pass<20>(src, src_row, dst, dst_row, order, columns);
-    case 60: return seed_pass<60>(src, src_row, dst, dst_row, order, columns);
+    case 1: return;
+    case 2: return butterfly_pass<2>(data, step, columns);
+    case 4: return butterfly_pass<4>(data, step, columns);
+    case 8: return butterfly_pass<8>(data, step, columns);
+    case 16: return butterfly_pass<16>(data, step, columns);
+    case 12: return seed_pass<12>(data, step, order, columns);
+    case 20: return seed_pass<20>(data, step, order, columns);
+    case 60: return seed_pass<60>(data, step, order, columns);
     default: __builtin_unreachable();
   }
 }
@@ -67,7 +67,6 @@ void factor_pass(int radix, const float* src, std::ptrdiff_t src_row, float* dst
 struct Tile {
   const Rotation& r;
   float* rows;     // n rows of `row` floats
-  float* group;    // the rows of one pass
   float* lines;    // four pixels of all channels
   std::uint8_t* codes;
   std::ptrdiff_t row;
@@ -81,7 +80,6 @@ struct Tile {
     const ScratchLayout layout = scratch_layout(r);
     char* base = static_cast<char*>(scratch);
     rows = reinterpret_cast<float*>(base);
-    group = reinterpret_cast<float*>(base + layout.group);
     lines = reinterpret_cast<float*>(base + layout.lines);
     codes = reinterpret_cast<std::uint8_t*>(base + layout.codes);
     row = layout.row;
@@ -100,10 +98,10 @@ struct Tile {
     return (image * r.pixels + pixel + column) * r.plan.n;
   }
 
-  // group[i] = gain * channel; pixels that do not exist are zero.
-  void gather(int i, int channel) {
-    float* to = group + i * r.tile;
-    const float* from = rows + channel * row;
+  // The row of a channel becomes gain * x; pixels that do not exist are zero.
+  void gather(int channel) {
+    float* to = rows + channel * row;
+    const float* from = to;
     alignas(64) float padded[kMaxTile];
     if (!r.x_channels_last) {
       const bool whole = columns == r.tile;
@@ -176,7 +174,7 @@ struct Tile {
     const int radix = r.plan.radix[level], stride = count / radix;
     for (int j = 0; j < stride; ++j) {
       float* at_j = rows + (base + j) * row;
-      factor_pass(radix, at_j, stride * row, at_j, stride * row, order, r.tile);
+      factor_pass(radix, at_j, stride * row, order, r.tile);
     }
     if (level + 1 == r.plan.passes) return emit(base, count);
     for (int i = 0; i < radix; ++i) finish(level + 1, base + i * stride, stride);
@@ -188,12 +186,9 @@ struct Tile {
     pixel = index % per_image * r.tile;
     columns = static_cast<int>(r.pixels - pixel < r.tile ? r.pixels - pixel : r.tile);
     if (r.x_channels_last) lines_in();
-    const int radix = r.plan.radix[0], stride = r.plan.n / radix;
-    for (int j = 0; j < stride; ++j) {
-      for (int i = 0; i < radix; ++i) gather(i, j + order[i] * stride);
-      factor_pass(radix, group, r.tile, rows + j * row, stride * row, order, r.tile);
-    }
-    for (int i = 0; i < radix; ++i) finish(1, i * stride, stride);
+    // All of x first: nothing between its loads holds them up.
+    for (int channel = 0; channel < r.plan.n; ++channel) gather(channel);
+    finish(0, 0, r.plan.n);
     if (r.y_channels_last) lines_out();
   }
 
@@ -285,4 +280,5 @@ struct Tile {
 void run_tiles(const Rotation& rotation, std::int64_t first, std::int64_t last, void* scratch) {
   Tile tile(rotation, scratch);
   for (std::int64_t index = first; index < last; ++index) tile.run(index);
+  if (rotation.stream) fence();
 }

@@ -25,7 +25,7 @@ REFUSED = (
     ERRORS.NotImplemented,
     ERRORS.RuntimeException,  # how a status from creating a kernel arrives
 )
-FUZZ_ROUNDS = "3000"
+FUZZ_ROUNDS = "2000"
 
 
 def quantize_model(ops, x):

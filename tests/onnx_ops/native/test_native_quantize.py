@@ -71,6 +71,13 @@ def test_wide_tiles(zero_point, qmin, qmax, last, ops, every_isa):
         assert_codes(codes, x, d, 1, zero_point, qmin, qmax, additions(128), channels_last=last)
 
 
+def test_codes_that_are_written_past_the_caches(ops, every_isa):
+    x, d = given((1, 64, 256, 257)), multiplier(64)  # 2**22 codes and more; rows not aligned
+    model = ops.quantize_model(x, d, SCALE, np.uint8(7), 1, 0, 15)
+    for codes in (*every_isa(model, x), ops.run(model, x, threads=3)):
+        assert_codes(codes, x, d, 1, np.uint8(7), 0, 15, additions(64))
+
+
 @pytest.mark.parametrize("zero_point", [np.uint8(8), np.uint8(9), np.int8(0), np.int8(-1)])
 def test_ties_round_to_even(zero_point, ops, every_isa):
     steps = (np.arange(-6, 6) + 0.5).astype(np.float32)  # exact halves: order 1, scale 1
