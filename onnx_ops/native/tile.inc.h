@@ -70,6 +70,7 @@ struct Tile {
   float* lines;    // four pixels of all channels
   std::uint8_t* codes;
   std::ptrdiff_t row;
+  int block;       // a block has 2**block channels
   int order[kMaxSeed];
   std::int64_t image;
   std::int64_t pixel;
@@ -83,11 +84,16 @@ struct Tile {
     lines = reinterpret_cast<float*>(base + layout.lines);
     codes = reinterpret_cast<std::uint8_t*>(base + layout.codes);
     row = layout.row;
+    block = layout.block;
     const int q = r.plan.seed - 1;
     for (int i = 0; i < kMaxSeed; ++i) {
       order[i] = r.plan.transposed && i > 0 && i <= q ? (q - (i - 1)) % q + 1 : i;
     }
   }
+
+  // The rows of one factor lie a power of two apart: without a line between the blocks of the first
+  // one they would share a set of the cache.
+  float* row_of(int channel) const { return rows + channel * row + (channel >> block) * kLine; }
 
   // Element of x or y at (image, channel, pixel) of a channels-first tensor.
   std::int64_t at(int channel) const {
@@ -100,7 +106,7 @@ struct Tile {
 
   // The row of a channel becomes gain * x; pixels that do not exist are zero.
   void gather(int channel) {
-    float* to = rows + channel * row;
+    float* to = row_of(channel);
     const float* from = to;
     alignas(64) float padded[kMaxTile];
     if (!r.x_channels_last) {
@@ -136,7 +142,7 @@ struct Tile {
     const bool has_next = !r.x_channels_last && r.x_type == Element::kFloat &&
                           pixel + 2 * r.tile <= r.pixels;
     for (int channel = first; channel < first + count; ++channel) {
-      float* from = rows + channel * row;
+      float* from = row_of(channel);
       if (has_next) {
         const float* next = static_cast<const float*>(r.x) + at(channel) + r.tile;
         for (int t = 0; t < r.tile; t += 16) __builtin_prefetch(next + t, 0, 2);
@@ -172,10 +178,8 @@ struct Tile {
   void finish(int level, int base, int count) {
     if (level == r.plan.passes) return emit(base, count);
     const int radix = r.plan.radix[level], stride = count / radix;
-    for (int j = 0; j < stride; ++j) {
-      float* at_j = rows + (base + j) * row;
-      factor_pass(radix, at_j, stride * row, order, r.tile);
-    }
+    const std::ptrdiff_t step = row_of(base + stride) - row_of(base);
+    for (int j = 0; j < stride; ++j) factor_pass(radix, row_of(base + j), step, order, r.tile);
     if (level + 1 == r.plan.passes) return emit(base, count);
     for (int i = 0; i < radix; ++i) finish(level + 1, base + i * stride, stride);
   }
@@ -218,9 +222,9 @@ struct Tile {
         }
       }
       int c = 0;
-      for (; c + 4 <= n; c += 4) transpose_4x4(line, c, rows + c * row + t, row);
+      for (; c + 4 <= n; c += 4) transpose_4x4(line, c, row_of(c) + t, row);
       for (; c < n; ++c) {
-        for (int i = 0; i < 4; ++i) rows[c * row + t + i] = line[i][c];
+        for (int i = 0; i < 4; ++i) row_of(c)[t + i] = line[i][c];
       }
     }
   }
@@ -248,11 +252,11 @@ struct Tile {
         const int channels = n - c < 4 ? n - c : 4;
         if (channels == 4) {
           const float* from[4];
-          for (int i = 0; i < 4; ++i) from[i] = rows + (c + i) * row;
+          for (int i = 0; i < 4; ++i) from[i] = row_of(c + i);
           transpose_4x4(from, t, lines + c, n);
         } else {
           for (int i = 0; i < 4; ++i) {
-            for (int k = 0; k < channels; ++k) lines[i * n + c + k] = rows[(c + k) * row + t + i];
+            for (int k = 0; k < channels; ++k) lines[i * n + c + k] = row_of(c + k)[t + i];
           }
         }
       }
