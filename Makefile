@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The oldest that knows opset 21, and one between it and the one in constraints.txt. Neither has
+# wheels for every Python: where pip finds none, `make test RUNTIMES=` goes without.
+RUNTIMES := 1.20.1 1.23.2
 BUNDLE := build/nano-w4a4
 PHOTO := build/astronaut.png
 DEGRADED := build/astronaut-degraded.png
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv debian run test lint train-nano clean
+.PHONY: help venv debian run test lint bench-ops runtimes train-nano clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,14 +21,15 @@ help: ## list the targets
 venv: $(INSTALLED) ## .venv with everything in it; PYTHON=python3.12 picks the interpreter
 
 # torch goes first and exactly, so that nothing later can settle on another one.
-$(INSTALLED): pyproject.toml constraints.txt
+# The editable install builds the native kernels too, so their sources make it anew.
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard onnx_ops/native/*)
 	@eval "$$DEBIAN"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install torch==2.13.0 -c constraints.txt
 	$(PIP) install -e '.[dev]' -c constraints.txt
 	@touch $@
 
-debian: ## install the Debian packages that are missing: python3-venv, libgl1, libglib2.0-0
+debian: ## install what is missing of Debian's python3-venv, libgl1, libglib2.0-0 and g++
 	@eval "$$DEBIAN"
 
 run: $(INSTALLED) $(DEGRADED) ## build the embedded model's W4A4 bundle and restore a photograph
@@ -42,8 +46,16 @@ $(DEGRADED): $(INSTALLED)
 	@mkdir -p build
 	@$(BIN)/python -c "$$PHOTOGRAPH"
 
-test: $(INSTALLED) ## all tests
+test: $(INSTALLED) runtimes ## all tests
 	$(BIN)/python -m pytest
+
+runtimes: $(RUNTIMES:%=build/ort/%) ## older ONNX Runtimes, for the tests of the native kernels
+
+build/ort/%: | $(INSTALLED)
+	$(PIP) install --quiet --no-deps --target $@ onnxruntime==$*
+
+bench-ops: $(INSTALLED) ## time the native kernels against a copy of the same memory
+	$(BIN)/python -m onnx_ops.bench
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check
@@ -58,7 +70,8 @@ clean: ## remove what the commands made; .venv stays
 	find onnx_ops calibration quantface_export mobile_demo tests -name __pycache__ -prune -exec rm -rf {} +
 
 # OpenCV's wheel links libGL.so.1 (libgl1) and libgthread-2.0.so.0 (libglib2.0-0); all that it
-# and the other wheels need besides comes with these two or with any Debian.
+# and the other wheels need besides comes with these two or with any Debian. The native kernels
+# want a C++ compiler (CMake and Ninja come as wheels); CXX=none does without.
 define DEBIAN
 missing=
 $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"
@@ -67,6 +80,7 @@ if [ -x "$$ldconfig" ]; then
     "$$ldconfig" -p | grep -q 'libGL\.so\.1 ' || missing="$$missing libgl1"
     "$$ldconfig" -p | grep -q 'libgthread-2\.0\.so\.0 ' || missing="$$missing libglib2.0-0"
 fi
+[ "$$CXX" = none ] || command -v "$${CXX:-c++}" >/dev/null || missing="$$missing g++"
 sudo=
 [ "$$(id -u)" -eq 0 ] || sudo=$$(command -v sudo)
 if [ -z "$$missing" ]; then

@@ -24,11 +24,13 @@ OPSET: Final = 21
 # n = a * b, with a = m * 2**t and b = 2**(k - t): S_p = S_t kron S_b, and two factors near
 # sqrt(n) cost the fewest multiplications (512 = 16 * 32, not 1 * 512). The integers mod q are
 # those mod 1 when m = 1, whose matrix is its first row. Shape inference visits both branches of
-# the If, so each must be well-formed for an x meant for the other.
+# an If, so each must be well-formed for an x meant for the other.
 _BODY: Final = """
 <domain: "quantface", opset_import: ["" : 21]>
-Hadamard <axis: int, seed: int, log2: int> (x, d) => (y)
+Hadamard <axis: int, seed: int, log2: int, transposed: int = 0> (x, d) => (y)
 {
+  x_float = %s (x)
+  transposed = Constant <value_int: int = @transposed> ()
   axis = Constant <value_int: int = @axis> ()
   m = Constant <value_int: int = @seed> ()
   k = Constant <value_int: int = @log2> ()
@@ -79,7 +81,10 @@ Hadamard <axis: int, seed: int, log2: int> (x, d) => (y)
   is_first_column = Equal (i, zero)
   below_first_row = Where (is_first_column, minus, core)
   is_first_row = Equal (i_column, zero)
-  h_m = Where (is_first_row, plus, below_first_row)
+  h_m_plain = Where (is_first_row, plus, below_first_row)
+  h_m_transposed = Transpose <perm: ints = [1, 0]> (h_m_plain)
+  is_transposed = Equal (transposed, one)
+  h_m = Where (is_transposed, h_m_transposed, h_m_plain)
 
   bits_end = Add (k, one)
   bit = Range (zero, bits_end, one)
@@ -110,15 +115,16 @@ Hadamard <axis: int, seed: int, log2: int> (x, d) => (y)
   sqrt_n = Sqrt (n_float)
   h_a = Div (h_a_integer, sqrt_n)
 
+  d_before = Where (is_transposed, plus, d)
   channels_first = Equal (axis, one)
   rotated_b = If (channels_first) <
     then_branch = along_axis_one () => (outer_a_inner)
     {
       d_shape = Concat <axis: int = 0> (a_1d, one_1d, b_1d)
-      d_blocks = Reshape (d, d_shape)
+      d_blocks = Reshape (d_before, d_shape)
       s_b_d = Mul (s_b, d_blocks)
       block_shape = Concat <axis: int = 0> (zero_1d, a_1d, b_1d, minus_one_1d)
-      x_blocks = Reshape (x, block_shape)
+      x_blocks = Reshape (x_float, block_shape)
       s_b_d_x = MatMul (s_b_d, x_blocks)
       first_shape = Concat <axis: int = 0> (zero_1d, a_1d, minus_one_1d)
       outer_a_inner = Reshape (s_b_d_x, first_shape)
@@ -126,17 +132,37 @@ Hadamard <axis: int, seed: int, log2: int> (x, d) => (y)
     else_branch = along_last_axis () => (outer_a_b)
     {
       channel_shape = Concat <axis: int = 0> (a_1d, b_1d)
-      d_channels = Reshape (d, channel_shape)
+      d_channels = Reshape (d_before, channel_shape)
       last_shape = Concat <axis: int = 0> (minus_one_1d, channel_shape)
-      x_channels = Reshape (x, last_shape)
+      x_channels = Reshape (x_float, last_shape)
       d_x = Mul (x_channels, d_channels)
       outer_a_b = MatMul (d_x, s_b)
     }
   >
 
   rotated = MatMul (h_a, rotated_b)
+  scaled = If (is_transposed) <
+    then_branch = scaled_after () => (rotated_d)
+    {
+      n_1d = Mul (a_1d, b_1d)
+      d_first_shape = Concat <axis: int = 0> (n_1d, one_1d)
+      d_last_shape = Concat <axis: int = 0> (a_1d, b_1d)
+      d_shape_after = Where (channels_first, d_first_shape, d_last_shape)
+      d_after = Reshape (d, d_shape_after)
+      first_shape_after = Concat <axis: int = 0> (zero_1d, n_1d, minus_one_1d)
+      last_shape_after = Concat <axis: int = 0> (zero_1d, a_1d, b_1d)
+      shape_after = Where (channels_first, first_shape_after, last_shape_after)
+      rotated_channels = Reshape (rotated, shape_after)
+      rotated_d = Mul (rotated_channels, d_after)
+    },
+    else_branch = scaled_before () => (rotated_only)
+    {
+      rotated_only = Identity (rotated)
+    }
+  >
   x_shape = Shape (x)
-  y = Reshape (rotated, x_shape)
+  y_float = Reshape (scaled, x_shape)
+  y = %s (y_float)
 }
 """
 
@@ -157,26 +183,34 @@ def body_factors(n: int) -> tuple[int, int]:
     return m << t, p >> t
 
 
-def hadamard_function() -> onnx.FunctionProto:
+def hadamard_function(*, half: bool = False) -> onnx.FunctionProto:
     """The function body of ``Hadamard``, for ``ModelProto.functions``.
+
+    Args:
+        half: x and y are float16, computed in float32. All nodes of a model share one body; a
+            body for both types would leave a Cast to float32 behind in every float32 node.
 
     One body serves every order and both axes. For ``axis`` = 1 the first factor takes ``d``
     in, ``S_b diag(d_i)`` for each of the a blocks of channels, so scaling costs no pass of
     its own over x.
     """
-    return onnx.parser.parse_function(_BODY)
+    casts = ("Cast <to: int = 1>", "Cast <to: int = 10>") if half else ("Identity", "Identity")
+    return onnx.parser.parse_function(_BODY % casts)
 
 
-def hadamard_node(x: str, d: str, y: str, *, n: int, axis: int, name: str) -> onnx.NodeProto:
+def hadamard_node(
+    x: str, d: str, y: str, *, n: int, axis: int, name: str, transposed: bool = False
+) -> onnx.NodeProto:
     """The node ``y = Hadamard(x, d)``, ``y = R_n (d * x)`` along ``axis``.
 
     Args:
-        x: Name of a float32 input, (N, n, ...) for axis 1 or (..., n) for axis -1.
+        x: Name of a float32 or float16 input, (N, n, ...) for axis 1 or (..., n) for axis -1.
         d: Name of the (n,) float32 multiplier, best an initializer.
-        y: Name of the output, which has the shape of x.
+        y: Name of the output, which has the shape and type of x.
         n: Number of channels.
         axis: 1 (channels first) or -1 (channels last).
         name: Name of the node.
+        transposed: Compute ``d * (R_n^T x)`` instead, which with ``1 / d`` is the inverse.
 
     Raises:
         ValueError: axis is neither 1 nor -1, or n is not an order (see ``factor``).
@@ -184,7 +218,7 @@ def hadamard_node(x: str, d: str, y: str, *, n: int, axis: int, name: str) -> on
     if axis not in (1, -1):
         raise ValueError(f"axis must be 1 (channels first) or -1 (channels last), got {axis}")
     m, p = factor(n)
-    return onnx.helper.make_node(
+    node = onnx.helper.make_node(
         "Hadamard",
         [x, d],
         [y],
@@ -194,6 +228,9 @@ def hadamard_node(x: str, d: str, y: str, *, n: int, axis: int, name: str) -> on
         seed=m,
         log2=p.bit_length() - 1,
     )
+    if transposed:  # left out otherwise, as in models made before the attribute existed
+        node.attribute.append(onnx.helper.make_attribute("transposed", 1))
+    return node
 
 
 def hadamard_schema() -> onnx.defs.OpSchema:
@@ -209,17 +246,19 @@ def hadamard_schema() -> onnx.defs.OpSchema:
         "Hadamard",
         DOMAIN,
         VERSION,
-        "y = R_n (d * x) along axis, R_n = (H_m kron S_p) / sqrt(n), n = m * p.",
+        "y = R_n (d * x) along axis, R_n = (H_m kron S_p) / sqrt(n), n = m * p; "
+        "y = d * (R_n^T x) if transposed.",
         inputs=[
             schema.FormalParameter("x", "T", "(N, n, ...) or (..., n)"),
-            schema.FormalParameter("d", "T", "(n,), one multiplier per channel"),
+            schema.FormalParameter("d", "tensor(float)", "(n,), one multiplier per channel"),
         ],
         outputs=[schema.FormalParameter("y", "T", "the shape of x")],
-        type_constraints=[("T", ["tensor(float)"], "float32")],
+        type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "x and y")],
         attributes=[
             schema.Attribute("axis", integer, "1: channels first; -1: channels last"),
             schema.Attribute("seed", integer, "m, order of the Paley seed: 1, 12, 20 or 60"),
             schema.Attribute("log2", integer, "k, with p = 2**k"),
+            schema.Attribute("transposed", onnx.helper.make_attribute("transposed", 0)),
         ],
     )
     result.set_type_and_shape_inference_function(_infer_like_x)

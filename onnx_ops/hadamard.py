@@ -91,7 +91,11 @@ def matrix(n: int) -> NDArray[np.float32]:
 
 
 def rotate(
-    x: NDArray[Float], d: NDArray[np.float32] | NDArray[np.float64], axis: int
+    x: NDArray[Float],
+    d: NDArray[np.float32] | NDArray[np.float64],
+    axis: int,
+    *,
+    transposed: bool = False,
 ) -> NDArray[Float]:
     """Scale and rotate the channels, ``y = R_n (d * x)`` along ``axis`` (eq. 8).
 
@@ -99,6 +103,8 @@ def rotate(
         x: (..., n, ...) float32 or float64, the channels at ``axis``.
         d: (n,) multiplier per channel: inverse channel scale times random sign.
         axis: Position of the channels; 1 for (N, C, H, W), -1 for (N, T, C).
+        transposed: Compute ``d * (R_n^T x)``, the transpose of that linear map; with ``1 / d``
+            it is the inverse.
 
     Returns:
         Array with the shape and dtype of x.
@@ -113,11 +119,14 @@ def rotate(
     if d.shape != (n,):
         raise ValueError(f"d must have shape ({n},), one value per channel, got {d.shape}")
     m, p = factor(n)
+    h, d = paley(m).astype(x.dtype), d.astype(x.dtype)
     channels_last = np.moveaxis(x, axis, -1)
-    y = (channels_last * d.astype(x.dtype)).reshape(*channels_last.shape[:-1], m, p)
-    y = paley(m).astype(x.dtype) @ (y @ sylvester(p).astype(x.dtype))
+    y = channels_last if transposed else channels_last * d
+    y = y.reshape(*channels_last.shape[:-1], m, p)
+    y = (h.T if transposed else h) @ (y @ sylvester(p).astype(x.dtype))
     y *= x.dtype.type(1 / math.sqrt(n))
-    return np.ascontiguousarray(np.moveaxis(y.reshape(channels_last.shape), -1, axis))
+    y = y.reshape(channels_last.shape)
+    return np.ascontiguousarray(np.moveaxis(y * d if transposed else y, -1, axis))
 
 
 def rotate_weight(w: NDArray[Float], axis: int) -> NDArray[Float]:

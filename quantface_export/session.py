@@ -12,8 +12,10 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-Variant = Literal["function", "python"]
-"""Who computes the Hadamard op: the model's own function body, or the Python op."""
+from onnx_ops.library import library_path, register
+
+Variant = Literal["function", "python", "native"]
+"""Who computes the Hadamard ops: the model's own function body, the Python op, or the library."""
 
 Optimization = Literal["off", "all"]
 
@@ -21,6 +23,11 @@ _LEVELS = {
     "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+
+
+def fastest_variant() -> Variant:
+    """``native`` where the library was built, else ``function``."""
+    return "function" if library_path() is None else "native"
 
 
 def open_session(
@@ -36,9 +43,12 @@ def open_session(
     Args:
         model: ``model.onnx``; external data is found beside it.
         optimization: ``off`` runs the graph as written, ``all`` as ORT fuses it.
-        variant: Who computes the Hadamard op.
+        variant: Who computes the Hadamard ops.
         threads: Intra-op threads; 0 lets ORT choose.
         optimized_to: Where ORT writes the graph that it really runs.
+
+    Raises:
+        RuntimeError: ``native`` is wanted, but the library was not built.
     """
     if variant == "python":
         from onnx_ops.python_op import python_session_options
@@ -46,6 +56,8 @@ def open_session(
         options = python_session_options()
     else:
         options = ort.SessionOptions()
+    if variant == "native":
+        register(options)
     options.graph_optimization_level = _LEVELS[optimization]
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -168,12 +168,13 @@ def restore(
     from quantface_export.photo.batch import restore_files
     from quantface_export.photo.detect import load_detector
     from quantface_export.runner import Runner
+    from quantface_export.session import fastest_variant
 
     loaded = load_bundle(bundle)
     report = restore_files(
         images,
         out,
-        Runner(loaded).restore_face,
+        Runner(loaded, variant=fastest_variant()).restore_face,
         loaded.size,
         aligned=aligned,
         detector=load_detector(detector),

@@ -1,0 +1,90 @@
+// What does not depend on the instruction set: plan, gains, tiles and the choice of kernels.
+#include "rotation.h"
+
+#include <cmath>
+
+#include "kernels.h"
+
+namespace quantface {
+
+// From here on codes go to memory directly: reading their cache lines first would cost a fifth of
+// the whole traffic, and not much of them would still be in the caches for whoever reads them.
+constexpr std::int64_t kStreamedCodes = 1 << 22;
+
+bool make_plan(std::int64_t seed, std::int64_t log2, bool transposed, Plan* plan) {
+  if (seed != 1 && seed != 12 && seed != 20 && seed != 60) return false;
+  if (log2 < 0 || log2 > 16 || (seed << log2) > kMaxOrder) return false;
+  *plan = Plan{};
+  plan->n = static_cast<int>(seed << log2);
+  plan->seed = static_cast<int>(seed);
+  plan->transposed = transposed;
+  int left = static_cast<int>(log2);
+  if (seed > 1 || left == 0) plan->radix[plan->passes++] = plan->seed;
+  // Rows far apart share a set of the first-level cache, which has 8 ways; then 16 and less.
+  if (left > 4 && seed == 1) {
+    plan->radix[plan->passes++] = 8;
+    left -= 3;
+  }
+  for (int rest = (left + 3) / 4; left > 0; --rest) {
+    const int bits = left / rest;
+    plan->radix[plan->passes++] = 1 << bits;
+    left -= bits;
+  }
+  return true;
+}
+
+// H_m^T = P D H_m D P, with D = diag(-1, 1, ..., 1) and P = P^T the map i -> -i of the integers
+// mod q. The kernels permute; D goes into the gains of the first n / m channels on both sides.
+void set_gains(const float* d, double scale, float* gains, Rotation* rotation) {
+  const Plan& plan = rotation->plan;
+  const double whole = 1.0 / (std::sqrt(static_cast<double>(plan.n)) * scale);
+  float* out = gains + plan.n;
+  for (int c = 0; c < plan.n; ++c) {
+    if (plan.transposed) {
+      const bool negative = plan.seed > 1 && c < plan.n / plan.seed;
+      gains[c] = static_cast<float>(negative ? -whole : whole);
+      out[c] = negative ? -d[c] : d[c];
+    } else {
+      gains[c] = static_cast<float>(d[c] * whole);
+    }
+  }
+  rotation->gain_in = gains;
+  rotation->gain_out = plan.transposed ? out : nullptr;
+}
+
+// Wide tiles read and write longer runs of memory. Narrower ones when the scratch would leave the
+// second-level cache, and when there would be too few of them to share among threads.
+void set_tile(Rotation* rotation) {
+  Rotation& r = *rotation;
+  r.tile = kMaxTile;
+  while (r.tile > 32 && (static_cast<std::int64_t>(r.plan.n) * r.tile > (1 << 18) ||
+                         tile_count(r) < 16)) {
+    r.tile /= 2;
+  }
+  r.stream = r.images * r.pixels * r.plan.n >= kStreamedCodes;
+}
+
+std::int64_t tile_count(const Rotation& r) {
+  return r.images * ((r.pixels + r.tile - 1) / r.tile);
+}
+
+std::size_t scratch_bytes(const Rotation& r) { return scratch_layout(r).bytes; }
+
+const Kernels* supported_kernels(int index) {
+  const Kernels* found[4] = {};
+  int count = 0;
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+    found[count++] = avx512_kernels();
+  }
+  if (__builtin_cpu_supports("avx2")) found[count++] = avx2_kernels();
+#elif defined(__aarch64__)
+  found[count++] = neon_kernels();
+#endif
+  found[count++] = generic_kernels();
+  return index >= 0 && index < count ? found[index] : nullptr;
+}
+
+}  // namespace quantface

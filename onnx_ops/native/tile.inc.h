@@ -1,0 +1,288 @@
+// One tile of a rotation, for any vector type. Included, inside an anonymous namespace, by one
+// file per instruction set, which defines
+//
+//   F, kWidth                       a vector of kWidth floats
+//   Grid                            constants of the codes, from a Rotation
+//   encode                          the codes of 32 values
+//   fence                           orders stores that passed the caches by
+//   half_to_float, float_to_half    16 values
+//
+// No function here may have external linkage: the copy that the linker kept could be one that
+// the CPU cannot run.
+
+ALWAYS_INLINE F load(const float* p) {
+  F v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+ALWAYS_INLINE void store(float* p, F v) { __builtin_memcpy(p, &v, sizeof v); }
+
+#include "seed.inc.h"
+#include "transpose.inc.h"
+
+// v becomes S_R v.
+template <int R>
+ALWAYS_INLINE void sylvester(F* v) {
+  if constexpr (R > 1) {
+#pragma GCC unroll 8
+    for (int i = 0; i < R / 2; ++i) {
+      const F a = v[i], b = v[i + R / 2];
+      v[i] = a + b;
+      v[i + R / 2] = a - b;
+    }
+    sylvester<R / 2>(v);
+    sylvester<R / 2>(v + R / 2);
+  }
+}
+
+// R rows, `step` floats apart, in place.
+template <int R>
+void butterfly_pass(float* data, std::ptrdiff_t step, int columns) {
+  for (int t = 0; t < columns; t += kWidth) {
+    F v[R];
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) v[i] = load(data + i * step + t);
+    sylvester<R>(v);
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) store(data + i * step + t, v[i]);
+  }
+}
+
+// One factor of the plan on `radix` rows.
+void factor_pass(int radix, float* data, std::ptrdiff_t step, const int* order, int columns) {
+  switch (radix) {
+    case 1: return;
+    case 2: return butterfly_pass<2>(data, step, columns);
+    case 4: return butterfly_pass<4>(data, step, columns);
+    case 8: return butterfly_pass<8>(data, step, columns);
+    case 16: return butterfly_pass<16>(data, step, columns);
+    case 12: return seed_pass<12>(data, step, order, columns);
+    case 20: return seed_pass<20>(data, step, order, columns);
+    case 60: return seed_pass<60>(data, step, order, columns);
+    default: __builtin_unreachable();
+  }
+}
+
+struct Tile {
+  const Rotation& r;
+  float* rows;     // n rows of `row` floats
+  float* lines;    // four pixels of all channels
+  std::uint8_t* codes;
+  std::ptrdiff_t row;
+  int block;       // a block has 2**block channels
+  int order[kMaxSeed];
+  std::int64_t image;
+  std::int64_t pixel;
+  int columns;     // pixels that exist, up to r.tile
+  const Grid grid;
+
+  Tile(const Rotation& rotation, void* scratch) : r(rotation), grid(r) {
+    const ScratchLayout layout = scratch_layout(r);
+    char* base = static_cast<char*>(scratch);
+    rows = reinterpret_cast<float*>(base);
+    lines = reinterpret_cast<float*>(base + layout.lines);
+    codes = reinterpret_cast<std::uint8_t*>(base + layout.codes);
+    row = layout.row;
+    block = layout.block;
+    const int q = r.plan.seed - 1;
+    for (int i = 0; i < kMaxSeed; ++i) {
+      order[i] = r.plan.transposed && i > 0 && i <= q ? (q - (i - 1)) % q + 1 : i;
+    }
+  }
+
+  // The rows of one factor lie a power of two apart: without a line between the blocks of the first
+  // one they would share a set of the cache.
+  float* row_of(int channel) const { return rows + channel * row + (channel >> block) * kLine; }
+
+  // Element of x or y at (image, channel, pixel) of a channels-first tensor.
+  std::int64_t at(int channel) const {
+    return (image * r.plan.n + channel) * r.pixels + pixel;
+  }
+
+  std::int64_t line_at(int column) const {
+    return (image * r.pixels + pixel + column) * r.plan.n;
+  }
+
+  // The row of a channel becomes gain * x; pixels that do not exist are zero.
+  void gather(int channel) {
+    float* to = row_of(channel);
+    const float* from = to;
+    alignas(64) float padded[kMaxTile];
+    if (!r.x_channels_last) {
+      const bool whole = columns == r.tile;
+      if (r.x_type == Element::kFloat) {
+        from = static_cast<const float*>(r.x) + at(channel);
+        if (!whole) {
+          __builtin_memset(padded, 0, sizeof padded);
+          __builtin_memcpy(padded, from, columns * sizeof(float));
+          from = padded;
+        }
+      } else {
+        alignas(64) std::uint16_t halves[kMaxTile] = {};
+        __builtin_memcpy(halves, static_cast<const std::uint16_t*>(r.x) + at(channel),
+                         columns * sizeof(std::uint16_t));
+        for (int t = 0; t < r.tile; t += 16) half_to_float(halves + t, padded + t);
+        from = padded;
+      }
+    }
+    const F gain = F{} + r.gain_in[channel];
+    const int tile = r.tile;
+    for (int t = 0; t < tile; t += kWidth) store(to + t, load(from + t) * gain);
+  }
+
+  void quantize(const float* from, std::uint8_t* to) {
+    const int tile = r.tile;
+    for (int t = 0; t < tile; t += 32) encode(from + t, to + t, grid);
+  }
+
+  // Rows first .. first + count - 1 are done: to y, or where they wait to be transposed.
+  void emit(int first, int count) {
+    // Rows are far apart in x, where no CPU looks ahead by itself.
+    const bool has_next = !r.x_channels_last && r.x_type == Element::kFloat &&
+                          pixel + 2 * r.tile <= r.pixels;
+    for (int channel = first; channel < first + count; ++channel) {
+      float* from = row_of(channel);
+      if (has_next) {
+        const float* next = static_cast<const float*>(r.x) + at(channel) + r.tile;
+        for (int t = 0; t < r.tile; t += 16) __builtin_prefetch(next + t, 0, 2);
+      }
+      if (r.gain_out != nullptr) {
+        const F gain = F{} + r.gain_out[channel];
+        for (int t = 0; t < r.tile; t += kWidth) store(from + t, load(from + t) * gain);
+      }
+      if (is_code(r.y_type)) {
+        if (r.y_channels_last) {
+          quantize(from, codes + channel * r.tile);
+        } else if (columns == r.tile) {
+          quantize(from, static_cast<std::uint8_t*>(r.y) + at(channel));
+        } else {
+          alignas(64) std::uint8_t padded[kMaxTile];
+          quantize(from, padded);
+          __builtin_memcpy(static_cast<std::uint8_t*>(r.y) + at(channel), padded, columns);
+        }
+      } else if (!r.y_channels_last) {
+        if (r.y_type == Element::kFloat) {
+          __builtin_memcpy(static_cast<float*>(r.y) + at(channel), from, columns * sizeof(float));
+        } else {
+          alignas(64) std::uint16_t halves[kMaxTile];
+          for (int t = 0; t < r.tile; t += 16) float_to_half(from + t, halves + t);
+          __builtin_memcpy(static_cast<std::uint16_t*>(r.y) + at(channel), halves,
+                           columns * sizeof(std::uint16_t));
+        }
+      }
+    }
+  }
+
+  // Passes `level` and later on rows base .. base + count - 1, while they are in the cache.
+  void finish(int level, int base, int count) {
+    if (level == r.plan.passes) return emit(base, count);
+    const int radix = r.plan.radix[level], stride = count / radix;
+    const std::ptrdiff_t step = row_of(base + stride) - row_of(base);
+    for (int j = 0; j < stride; ++j) factor_pass(radix, row_of(base + j), step, order, r.tile);
+    if (level + 1 == r.plan.passes) return emit(base, count);
+    for (int i = 0; i < radix; ++i) finish(level + 1, base + i * stride, stride);
+  }
+
+  void run(std::int64_t index) {
+    const std::int64_t per_image = (r.pixels + r.tile - 1) / r.tile;
+    image = index / per_image;
+    pixel = index % per_image * r.tile;
+    columns = static_cast<int>(r.pixels - pixel < r.tile ? r.pixels - pixel : r.tile);
+    if (r.x_channels_last) lines_in();
+    // All of x first: nothing between its loads holds them up.
+    for (int channel = 0; channel < r.plan.n; ++channel) gather(channel);
+    finish(0, 0, r.plan.n);
+    if (r.y_channels_last) lines_out();
+  }
+
+  // Channels-last pixels to rows.
+  void lines_in() {
+    const int n = r.plan.n;
+    for (int t = 0; t < r.tile; t += 4) {
+      const float* line[4];
+      for (int i = 0; i < 4; ++i) {
+        float* copy = lines + i * n;
+        line[i] = copy;
+        if (t + i >= columns) {
+          __builtin_memset(copy, 0, n * sizeof(float));
+        } else if (r.x_type == Element::kFloat) {
+          line[i] = static_cast<const float*>(r.x) + line_at(t + i);
+        } else {
+          const std::uint16_t* from = static_cast<const std::uint16_t*>(r.x) + line_at(t + i);
+          int c = 0;
+          for (; c + 16 <= n; c += 16) half_to_float(from + c, copy + c);
+          if (c < n) {
+            std::uint16_t halves[16] = {};
+            float floats[16];
+            __builtin_memcpy(halves, from + c, (n - c) * sizeof(std::uint16_t));
+            half_to_float(halves, floats);
+            __builtin_memcpy(copy + c, floats, (n - c) * sizeof(float));
+          }
+        }
+      }
+      int c = 0;
+      for (; c + 4 <= n; c += 4) transpose_4x4(line, c, row_of(c) + t, row);
+      for (; c < n; ++c) {
+        for (int i = 0; i < 4; ++i) row_of(c)[t + i] = line[i][c];
+      }
+    }
+  }
+
+  // Rows to channels-last pixels.
+  void lines_out() {
+    const int n = r.plan.n;
+    if (is_code(r.y_type)) {
+      std::uint8_t* y = static_cast<std::uint8_t*>(r.y);
+      for (int t = 0; t < columns; t += 16) {
+        const int count = columns - t < 16 ? columns - t : 16;
+        int c = 0;
+        for (; c + 16 <= n; c += 16) {
+          transpose_bytes(codes + c * r.tile + t, r.tile, y + line_at(t) + c, n, count);
+        }
+        for (; c < n; ++c) {
+          for (int i = 0; i < count; ++i) y[line_at(t + i) + c] = codes[c * r.tile + t + i];
+        }
+      }
+      return;
+    }
+    for (int t = 0; t < columns; t += 4) {
+      const int count = columns - t < 4 ? columns - t : 4;
+      for (int c = 0; c < n; c += 4) {
+        const int channels = n - c < 4 ? n - c : 4;
+        if (channels == 4) {
+          const float* from[4];
+          for (int i = 0; i < 4; ++i) from[i] = row_of(c + i);
+          transpose_4x4(from, t, lines + c, n);
+        } else {
+          for (int i = 0; i < 4; ++i) {
+            for (int k = 0; k < channels; ++k) lines[i * n + c + k] = row_of(c + k)[t + i];
+          }
+        }
+      }
+      for (int i = 0; i < count; ++i) {
+        const float* line = lines + i * n;
+        if (r.y_type == Element::kFloat) {
+          __builtin_memcpy(static_cast<float*>(r.y) + line_at(t + i), line, n * sizeof(float));
+          continue;
+        }
+        std::uint16_t* to = static_cast<std::uint16_t*>(r.y) + line_at(t + i);
+        int c = 0;
+        for (; c + 16 <= n; c += 16) float_to_half(line + c, to + c);
+        if (c < n) {
+          float floats[16] = {};
+          std::uint16_t halves[16];
+          __builtin_memcpy(floats, line + c, (n - c) * sizeof(float));
+          float_to_half(floats, halves);
+          __builtin_memcpy(to + c, halves, (n - c) * sizeof(std::uint16_t));
+        }
+      }
+    }
+  }
+};
+
+void run_tiles(const Rotation& rotation, std::int64_t first, std::int64_t last, void* scratch) {
+  Tile tile(rotation, scratch);
+  for (std::int64_t index = first; index < last; ++index) tile.run(index);
+  if (rotation.stream) fence();
+}

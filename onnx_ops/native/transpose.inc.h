@@ -1,0 +1,47 @@
+// Small transpositions between channels-first rows and channels-last pixels, in 16-byte vectors.
+
+typedef float Quad __attribute__((vector_size(16)));
+typedef std::uint8_t Bytes __attribute__((vector_size(16)));
+
+// to[i * stride + j] = line[j][offset + i], for i and j below 4.
+ALWAYS_INLINE void transpose_4x4(const float* const* line, std::ptrdiff_t offset, float* to,
+                                 std::ptrdiff_t stride) {
+  Quad a, b, c, d;
+  __builtin_memcpy(&a, line[0] + offset, 16);
+  __builtin_memcpy(&b, line[1] + offset, 16);
+  __builtin_memcpy(&c, line[2] + offset, 16);
+  __builtin_memcpy(&d, line[3] + offset, 16);
+  const Quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  const Quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+  const Quad cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  const Quad out[4] = {
+      __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5),
+      __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7),
+      __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5),
+      __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7),
+  };
+  for (int i = 0; i < 4; ++i) __builtin_memcpy(to + i * stride, &out[i], 16);
+}
+
+// to[i * to_row + j] = from[j * from_row + i], for i below count and j below 16. Each of the four
+// rounds interleaves rows j and j + 8, which rotates the 8 bits of (row, column) by one.
+ALWAYS_INLINE void transpose_bytes(const std::uint8_t* from, std::ptrdiff_t from_row,
+                                   std::uint8_t* to, std::ptrdiff_t to_row, int count) {
+  Bytes a[16], b[16];
+#pragma GCC unroll 16
+  for (int j = 0; j < 16; ++j) __builtin_memcpy(&a[j], from + j * from_row, 16);
+#pragma GCC unroll 4
+  for (int round = 0; round < 4; ++round) {
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+      b[2 * j] = __builtin_shufflevector(a[j], a[j + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21,
+                                         6, 22, 7, 23);
+      b[2 * j + 1] = __builtin_shufflevector(a[j], a[j + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
+                                             13, 29, 14, 30, 15, 31);
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j) a[j] = b[j];
+  }
+  for (int i = 0; i < count; ++i) __builtin_memcpy(to + i * to_row, &a[i], 16);
+}

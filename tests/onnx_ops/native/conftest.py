@@ -1,0 +1,110 @@
+"""Sessions with the native library, which has to exist wherever a compiler does."""
+
+import os
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_ops import library
+from onnx_ops.function_body import DOMAIN, OPSET, VERSION, hadamard_function, hadamard_node
+from onnx_ops.hadamard_quantize import hadamard_quantize_function, hadamard_quantize_node
+
+TYPES = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(np.uint8): TensorProto.UINT8,
+    np.dtype(np.int8): TensorProto.INT8,
+}
+COMPILERS = (os.environ.get("CXX") or "c++", "g++", "clang++")
+
+
+@pytest.fixture(scope="session")
+def native_library():
+    path = library.library_path()
+    if path is None:
+        if any(map(shutil.which, COMPILERS)):
+            pytest.fail(f"there is a compiler, but {library.why_missing()}; run `make venv`")
+        pytest.skip("no C++ compiler")
+    return path
+
+
+def _model(node, x, constants, y_type, bodies):
+    rank = x.ndim
+    infos = [
+        helper.make_tensor_value_info(name, kind, [None] * rank)
+        for name, kind in (("x", TYPES[x.dtype]), ("y", y_type))
+    ]
+    graph = helper.make_graph(
+        [node],
+        "op",
+        infos[:1],
+        infos[1:],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
+    return helper.make_model(graph, functions=bodies, opset_imports=opsets, ir_version=10)
+
+
+class Ops:
+    """Models of one op and what they compute."""
+
+    @staticmethod
+    def hadamard_model(x, d, axis, *, transposed=False):
+        node = hadamard_node("x", "d", "y", n=d.size, axis=axis, name="r", transposed=transposed)
+        half = x.dtype == np.float16
+        return _model(node, x, {"d": d}, TYPES[x.dtype], [hadamard_function(half=half)])
+
+    @staticmethod
+    def quantize_model(x, d, scale, zero_point, axis, qmin, qmax, *, channels_last=False):
+        node = hadamard_quantize_node(
+            ("x", "d", "scale", "zero_point"),
+            "y",
+            n=d.size,
+            axis=axis,
+            qmin=qmin,
+            qmax=qmax,
+            name="q",
+            channels_last=channels_last,
+        )
+        constants = {"d": d, "scale": np.float32(scale), "zero_point": zero_point}
+        half = x.dtype == np.float16
+        bodies = [hadamard_function(), hadamard_quantize_function(half=half)]
+        return _model(node, x, constants, TYPES[zero_point.dtype], bodies)
+
+    @staticmethod
+    def session(model, *, native=True, threads=1, optimized=None):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        if optimized is not None:
+            options.optimized_model_filepath = str(optimized)
+        if native:
+            library.register(options)
+        return onnxruntime.InferenceSession(model.SerializeToString(), options)
+
+    @classmethod
+    def run(cls, model, x, **settings):
+        return cls.session(model, **settings).run(None, {"x": x})[0]
+
+
+@pytest.fixture
+def ops(native_library, monkeypatch):
+    monkeypatch.delenv(library.ISA_VARIABLE, raising=False)
+    return Ops
+
+
+@pytest.fixture
+def every_isa(ops, monkeypatch):
+    """Runs a model under each instruction set, fastest first."""
+
+    def run(model, x, **settings):
+        results = []
+        for isa in library.instruction_sets():
+            monkeypatch.setenv(library.ISA_VARIABLE, isa)
+            results.append(ops.run(model, x, **settings))
+        return results
+
+    return run

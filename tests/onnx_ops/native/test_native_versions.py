@@ -1,0 +1,64 @@
+"""The library and the function bodies in older ONNX Runtimes: `make runtimes` installs them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnx_ops.hadamard import signs
+
+ROOT = Path(__file__).resolve().parents[3]
+EPS = np.finfo(np.float32).eps
+RUNTIMES = sorted((ROOT / "build" / "ort").glob("[0-9]*"))
+
+PROGRAM = """
+import sys
+import numpy, onnxruntime
+from onnx_ops import library
+
+folder, version = sys.argv[1:]
+assert onnxruntime.__version__ == version, onnxruntime.__version__
+x = {"x": numpy.load(f"{folder}/x.npy")}
+for name in ("hadamard", "codes"):
+    for native in (False, True):
+        options = onnxruntime.SessionOptions()
+        if native:
+            library.register(options)
+        session = onnxruntime.InferenceSession(f"{folder}/{name}.onnx", options)
+        numpy.save(f"{folder}/{name}-{native}.npy", session.run(None, x)[0])
+"""
+
+
+@pytest.mark.skipif(not RUNTIMES, reason="`make runtimes` has not been run")
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda path: path.name)
+def test_older_runtimes_compute_the_same(runtime, ops, tmp_path):
+    x = np.random.default_rng(0).standard_normal((1, 60, 9, 7)).astype(np.float32)
+    d = signs(60, 0)
+    models = {
+        "hadamard": ops.hadamard_model(x, d, 1),
+        "codes": ops.quantize_model(x, d, 0.3, np.uint8(7), 1, 0, 15, channels_last=True),
+    }
+    np.save(tmp_path / "x.npy", x)
+    for name, model in models.items():
+        (tmp_path / f"{name}.onnx").write_bytes(model.SerializeToString())
+    path = os.pathsep.join([str(runtime), str(ROOT), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, tmp_path, runtime.name],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, model in models.items():
+        for native in (True, False):
+            there = np.load(tmp_path / f"{name}-{native}.npy")
+            here = ops.run(model, x, native=native)
+            if native:
+                np.testing.assert_array_equal(there, here)
+            else:  # MatMul may add in another order
+                step = 1 if name == "codes" else 60 * EPS * np.abs(x).sum(1).max()
+                assert np.abs(there.astype(float) - here).max() <= step
