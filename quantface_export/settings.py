@@ -39,6 +39,8 @@ class BuildSettings:
         weights: Folder with the model's files; None takes the embedded model's.
         sd: Stable Diffusion's folder or file, where it is not in ``weights``.
         osdface: Folder of OSDFace's own files, where they are not in ``weights``.
+        keep_unstable: Write a bundle whose every layer is right, though its picture is further
+            from the reference's than 40 dB because the reference itself is.
         work: Folder of finished stages, which a killed build goes on from; None keeps none.
     """
 
@@ -59,6 +61,7 @@ class BuildSettings:
     weights: Path | None = None
     sd: Path | None = None
     osdface: Path | None = None
+    keep_unstable: bool = False
     work: Path | None = None
     size: int | None = None
     profile: Profile = "cpu"

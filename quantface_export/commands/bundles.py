@@ -75,6 +75,14 @@ def build(
             "if left out, for models from files."
         ),
     ] = None,
+    keep_unstable: Annotated[
+        bool,
+        typer.Option(
+            "--keep-unstable",
+            help="Write the bundle even if rounding ties spread in this model so far that its "
+            "picture can't be within 40 dB of the reference; every layer must be right.",
+        ),
+    ] = False,
     adapter: Annotated[
         Path | None,
         typer.Option(help="Folder to write the LoRA branches to, as PEFT adapters by stage."),
@@ -99,6 +107,7 @@ def build(
         calib_count=calib_count,
         seed=seed,
         out=out,
+        keep_unstable=keep_unstable,
         work=work,
         train_steps=train_steps,
         train_rate=train_rate,
