@@ -8,7 +8,6 @@ cost the same.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from calibration.allocation import WIDTHS, Limit
 from quantface_export.errors import QuantfaceError
+from quantface_export.json_file import read_json
 
 FIELDS = "name", "most", "cost"
 
@@ -28,14 +28,9 @@ def read_limit(path: Path) -> Limit:
     """A limit file; which activations the model has is checked by :func:`require_complete`.
 
     Raises:
-        LimitError: The file is missing, is no JSON, or has an unknown or bad field.
+        QuantfaceError: The file is missing, is no JSON, or has an unknown or bad field.
     """
-    try:
-        values = json.loads(path.read_text())
-    except OSError as e:
-        raise LimitError(f"limit file {path} can't be read ({e.strerror})") from e
-    except ValueError as e:
-        raise LimitError(f"limit file {path} is not JSON: {e}") from e
+    values = read_json(path, "limit file")
     if not isinstance(values, dict) or set(values) != set(FIELDS):
         raise LimitError(f"limit file {path} must be an object of {', '.join(FIELDS)}")
     if not isinstance(values["name"], str) or not isinstance(values["cost"], dict):

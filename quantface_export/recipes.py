@@ -12,6 +12,7 @@ from typing import Any
 from calibration.methods import METHODS
 from calibration.recipe import RECIPES, Recipe
 from quantface_export.errors import QuantfaceError
+from quantface_export.json_file import read_json
 
 _METHOD = re.compile(r"(?P<method>[a-z-]+)-w(?P<weight>\d)a(?P<activation>\d)")
 
@@ -53,12 +54,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         QuantfaceError: The file is missing, is no JSON, or has an unknown or bad field.
     """
-    try:
-        values = json.loads(path.read_text())
-    except OSError as e:
-        raise QuantfaceError(f"recipe file {path} can't be read ({e.strerror})") from e
-    except ValueError as e:
-        raise QuantfaceError(f"recipe file {path} is not JSON: {e}") from e
+    values = read_json(path, "recipe file")
     known = {f.name for f in fields(Recipe)}
     if not isinstance(values, dict) or (unknown := sorted(set(values) - known)):
         what = f"unknown field {unknown[0]!r}" if isinstance(values, dict) else "no object"
