@@ -5,46 +5,27 @@ model -> observe -> balance -> allocate -> train -> merge -> lower -> bundle -> 
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import resource
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from calibration.adapter import save_adapter
 from calibration.dataset import from_folder, generated
-from calibration.layers import merge
 from calibration.progress import SILENT, Progress
-from calibration.recipe import Recipe
-from quantface_export.allocate import allocate_recipe
-from quantface_export.build_report import Faces, figure_4, report
+from quantface_export.build_report import Faces, report
 from quantface_export.bundle import GOLDEN, REPORT, load_bundle, new_bundle, write_manifest
 from quantface_export.clock import Clock
 from quantface_export.errors import QuantfaceError
-from quantface_export.finished import FinishedStage, WorkFolder, belongs_to
-from quantface_export.manifest import layer_rows, make_manifest, stage_sizes, total_bytes
-from quantface_export.models import Source, find_source, image_size
-from quantface_export.osdface.model import Osdface
-from quantface_export.quantized import (
-    QuantizedModel,
-    QuantizedStage,
-    lower_stage,
-    quantize_stage,
-    stage_inputs,
-)
+from quantface_export.finished import WorkFolder, belongs_to
+from quantface_export.manifest import make_manifest, stage_sizes, total_bytes
+from quantface_export.models import find_source, image_size
+from quantface_export.quantize_stages import quantize_stages
 from quantface_export.recipes import load_recipe
-from quantface_export.reference import noise_floor, run_stage, run_stages, to_tensors
+from quantface_export.reference import to_tensors
 from quantface_export.resources import require_disk
 from quantface_export.settings import BuildSettings
-from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT, STAGES
-from quantface_export.student import TRAINED, perceptual_distance
-from quantface_export.train import train, trains
+from quantface_export.stages import STAGES
 from quantface_export.verify import MIN_PSNR_DB, only_unstable, verify
 
 Image = NDArray[np.uint8]
@@ -56,9 +37,6 @@ LARGE = 100_000_000
 
 DISK_BYTES = 2
 """Free disk that a build asks for, for each parameter: the bundle, and its models once more."""
-
-OBSERVED_IMAGES = 16
-"""Calibration images that activations are observed on; training uses all."""
 
 
 class VerificationError(QuantfaceError):
@@ -86,7 +64,17 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
     with new_bundle(settings.out) as folder:
         key = belongs_to((settings.command, recipe), source.files, np.stack(images))
         work = WorkFolder(settings.work or folder / "work", key)
-        done = quantize_stages(source, recipe, to_tensors(images), settings, work, clock, progress)
+        large = sum(counts.values()) >= LARGE
+        done = quantize_stages(
+            source,
+            recipe,
+            to_tensors(images),
+            settings,
+            goldens=1 if large else GOLDEN_IMAGES,
+            work=work,
+            clock=clock,
+            progress=progress,
+        )
         for name in STAGES:
             work.hand_over(name, folder / name)
         (folder / GOLDEN).parent.mkdir()
@@ -105,8 +93,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         )
         write_manifest(folder, manifest)
         with clock("verify"):
-            quick = sum(counts.values()) >= LARGE
-            verified = verify(load_bundle(folder), progress, quick=quick)
+            verified = verify(load_bundle(folder), progress, quick=large)
         kept = settings.keep_unstable and only_unstable(verified)
         if not (verified["passed"] or kept):
             raise VerificationError(_failure(verified))
@@ -138,190 +125,6 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         "training": done.training,
         "verify": verified,
     }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishedModel:
-    """All stages, lowered.
-
-    Attributes:
-        recipe: What was done; with the widths that were allocated, if they were.
-        stages: What is left of each stage.
-        golden: The reference's tensors for the golden images.
-        floor: PSNR between the reference in float32 and in float64, dB.
-        training, allocation: What these say of themselves; None where there was none.
-    """
-
-    recipe: Recipe
-    stages: dict[str, FinishedStage]
-    golden: dict[str, NDArray[np.float32]]
-    floor: float
-    training: dict[str, Any] | None
-    allocation: dict[str, Any] | None
-
-
-def quantize_stages(
-    source: Source,
-    recipe: Recipe,
-    images: Tensor,
-    settings: BuildSettings,
-    work: WorkFolder,
-    clock: Clock,
-    progress: Progress,
-) -> FinishedModel:
-    """Every stage from float to its graph in ``work``; what lies there already is taken."""
-    whole = None
-    if trains(recipe, settings) or needs_allocation(recipe):
-        with clock("model"):
-            model = source.model()
-        whole = quantize_model(model, recipe, images, settings, clock, progress)
-    values, stages = {"image": images}, dict[str, FinishedStage]()
-    large = sum(source.parameters.values()) >= LARGE
-    reference = {"image": images[: 1 if large else GOLDEN_IMAGES]}
-    exact = {"image": reference["image"].double()}
-    for name in STAGES:
-        found = work.finished(name)
-        if found is not None:
-            progress.step(f"{name}: finished before, taken from {work.path}")
-        else:
-            if whole is not None:
-                stage = whole.stages[name]
-            else:
-                with clock(name):
-                    stage = quantized_alone(name, source, values, recipe, settings, progress)
-            folder = work.begin(name)
-            with clock("lower"):
-                progress.step(f"{name}: lowering to ONNX")
-                example = [values[key][:1] for key in STAGE_INPUTS[name]]
-                lower_stage(name, stage.module, example, folder, settings.profile)
-            with clock("reference"):
-                found = finish(name, stage, reference, exact, progress)
-            work.finish(name, found)
-        stages[name], output = found, STAGE_OUTPUT[name]
-        values[output], reference[output], exact[output] = (
-            torch.from_numpy(x) for x in (found.output, found.reference, found.exact)
-        )
-    return FinishedModel(
-        recipe=recipe if whole is None else whole.recipe,
-        stages=stages,
-        golden={key: value.numpy() for key, value in reference.items()},
-        floor=noise_floor(reference["restored"], exact["restored"]),
-        training=None if whole is None else whole.training,
-        allocation=None if whole is None else whole.allocation,
-    )
-
-
-def quantized_alone(
-    name: str,
-    source: Source,
-    values: dict[str, Tensor],
-    recipe: Recipe,
-    settings: BuildSettings,
-    progress: Progress,
-) -> QuantizedStage:
-    """One stage, loaded and quantized with no other in memory."""
-    progress.step(f"{name}: loading")
-    stage = source.stage(name)
-    inputs = stage_inputs(name, values)
-    done = quantize_stage(name, stage, inputs, recipe, seed=settings.seed, progress=progress)
-    merge(done.module)
-    return done
-
-
-def finish(
-    name: str,
-    stage: QuantizedStage,
-    reference: dict[str, Tensor],
-    exact: dict[str, Tensor],
-    progress: Progress,
-) -> FinishedStage:
-    """Run one stage as the reference of its graph, and keep what is still needed of it.
-
-    Args:
-        name: The stage's.
-        stage: It is merged.
-        reference: What the fake-quantized stages before it gave, for the golden images.
-        exact: The same with their float parts in float64.
-        progress: Told of everything.
-    """
-    text = f"{name}: running the reference in"
-    output = run_stage(name, stage.module, reference, progress, f"{text} float32")
-    doubled = copy.deepcopy(stage.module).double()
-    exactly = run_stage(name, doubled, exact, progress, f"{text} float64")
-    return FinishedStage(
-        rows=layer_rows(name, stage),
-        output=stage.output.numpy(),
-        reference=output.numpy(),
-        exact=exactly.numpy(),
-        distribution=figure_4(name, stage),
-    )
-
-
-def needs_allocation(recipe: Recipe) -> bool:
-    """Whether the recipe's budget has to be spent first."""
-    return recipe.budget is not None and not recipe.site_bits
-
-
-def quantize_model(
-    model: Osdface,
-    recipe: Recipe,
-    images: Tensor,
-    settings: BuildSettings,
-    clock: Clock,
-    progress: Progress = SILENT,
-) -> QuantizedModel:
-    """Observe, balance, allocate, train and merge; consumes ``model``, which is prepared.
-
-    Args:
-        model: The float model.
-        recipe: What to do.
-        images: (N, 3, s, s) calibration images in [-1, 1].
-        settings: Seeds and training.
-        clock: Takes the seconds of every stage.
-        progress: Told of everything.
-    """
-    distance = perceptual_distance(model.vae_encoder.encoder, settings.lpips, settings.lpips_linear)
-    with clock("model"):
-        values = run_stages(model.stages(), images, progress, "running the float model")
-    allocation = None
-    if needs_allocation(recipe):
-        with clock("allocate"):
-            recipe, allocation = allocate_recipe(model, recipe, settings, progress)
-    observed = {key: value[:OBSERVED_IMAGES] for key, value in values.items()}
-    stages: dict[str, QuantizedStage] = {}
-    for name, stage in model.stages().items():
-        with clock(name):
-            made = quantize_stage(
-                name,
-                stage,
-                stage_inputs(name, observed),
-                recipe,
-                seed=settings.seed,
-                trained=trains(recipe, settings),
-                progress=progress,
-            )
-            stages[name] = dataclasses.replace(made, output=values[STAGE_OUTPUT[name]])
-    modules, training = {name: stage.module for name, stage in stages.items()}, None
-    if trains(recipe, settings):
-        with clock("train"):
-            training = train(modules, images, values["restored"], distance, settings, progress)
-        if settings.adapter is not None:
-            for name in TRAINED:
-                save_adapter(stages[name].module, stages[name].plans, settings.adapter / name)
-    for module in modules.values():
-        merge(module)
-    return QuantizedModel(
-        recipe=recipe, stages=stages, values=values, training=training, allocation=allocation
-    )
-
-
-def lower_stages(
-    modules: dict[str, nn.Module], values: dict[str, Tensor], folder: Path, progress: Progress
-) -> None:
-    """Write ``STAGE/model.onnx`` of every merged stage."""
-    for name in progress.track(STAGES, "lowering to ONNX"):
-        example = [values[key][:1] for key in STAGE_INPUTS[name]]
-        lower_stage(name, modules[name], example, folder / name)
 
 
 def calibration_images(

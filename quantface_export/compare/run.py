@@ -32,8 +32,9 @@ from quantface_export.nano.data import HELD_OUT
 from quantface_export.nano.weights import load_nano
 from quantface_export.osdface.config import NANO
 from quantface_export.osdface.prepare import prepare
-from quantface_export.pipeline import calibration_images, lower_stages, quantize_model
+from quantface_export.pipeline import calibration_images
 from quantface_export.pixels import to_input, to_pictures
+from quantface_export.quantize_stages import lower_stages, quantize_model
 from quantface_export.quantized import QuantizedModel
 from quantface_export.reference import run_stages, to_tensors
 from quantface_export.runner import Runner
