@@ -5,10 +5,11 @@ A convolution computes, on integer codes,
     c = clamp(round((R D x) / s_x) + z_x, 0, 2^b - 1)
     a = sum (c - z_x) * w + round(bias / (s_x s_w))            exact integers
     o = clamp(round(float32(a) * (s_x s_w / s_y)) + z_y, 0, 255)
-    y = s_y (o - z_y) + up(down(R D x))
+    y = s_y (o - z_y) + up(down(x))
 
 and a linear layer the same without the output grid: ``y = s_x s_w a + bias + up(down(.))``,
-because that is what ONNX Runtime fuses (QLinearConv, MatMulIntegerToFloat).
+because that is what ONNX Runtime fuses (QLinearConv, MatMulIntegerToFloat). The branch has
+``R D`` in ``down``, so that nothing but the rounding reads the rotated input.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from calibration.balance import Balance
 from calibration.quantizer import ActivationGrid, LearnedGrid
-from calibration.rounding import ste_requantized, ste_round
+from calibration.rounding import ste_half, ste_requantized, ste_round
 from calibration.weights import Weight, WeightForm
 
 EXACT_FLOAT32 = 1 << 24
@@ -160,19 +161,26 @@ class QuantLayer(nn.Module):
             return total.to(dtype) * scale[:, None, None]
         return self.requantize(accumulator, weight).to(dtype) * self.y_grid.step.to(dtype)
 
+    def down(self, weight: Weight) -> Tensor:
+        """(r, C, ...) the branch's first factor on the input as it is: ``down R D`` in float16."""
+        assert weight.down is not None
+        if self.balance is None:
+            return weight.down
+        return ste_half(self.balance.original(weight.down.float()))
+
     def branch(self, x: Tensor, weight: Weight) -> Tensor:
-        """``up(down(x))`` in float on the balanced input; 0 without a branch."""
+        """``up(down(x))`` in float on the input as it is; 0 without a branch."""
         if weight.down is None or weight.up is None:
             return torch.zeros((), dtype=x.dtype)
-        down, up = weight.down.to(x.dtype), weight.up.to(x.dtype)
+        down, up = self.down(weight).to(x.dtype), weight.up.to(x.dtype)
         if self.kind == "conv":
             low = conv2d(x, down, self.stride, self.padding)
             return F.conv2d(low, up[:, :, None, None])
         return F.linear(F.linear(x, down), up)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, weight = self.balanced(x), self.weight
-        sums = self.accumulate(self.x_grid.centred(x), weight)
+        weight = self.weight
+        sums = self.accumulate(self.x_grid.centred(self.balanced(x)), weight)
         return self.dequantized(sums, weight, x.dtype) + self.branch(x, weight)
 
 

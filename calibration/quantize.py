@@ -245,7 +245,7 @@ def observe_outputs(model: nn.Module, inputs: Iterable[Sequence[Tensor]]) -> Non
 
     def hook(name: str):  # type: ignore[no-untyped-def]
         def record(layer: QuantLayer, args: tuple[Tensor], output: Tensor) -> None:
-            y = output - layer.branch(layer.balanced(args[0]), layer.weight)
+            y = output - layer.branch(args[0], layer.weight)
             low, high = (float(v) for v in torch.aminmax(y))
             old = ranges.get(name, (0.0, 0.0))
             ranges[name] = (min(low, old[0]), max(high, old[1]))

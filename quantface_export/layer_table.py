@@ -124,15 +124,19 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
         codes = dequantize.input[0]
         scale = np.float32(array(dequantize.input[1])[()])
         zero_point = int(array(dequantize.input[2])[()])
-        source, top, d, rotated = producer[codes].input[0], 255, None, False
+        rounding = producer[codes]
+        source, top, d = rounding.input[0], 255, None
+        rotated = rounding.op_type == "HadamardQuantize"
+        if rotated:
+            d = array(rounding.input[1])
+            top = next(a.i for a in rounding.attribute if a.name == "qmax")
         if source in producer and producer[source].op_type == "Clip":
             clip = producer[source]
             top = int(np.rint(array(clip.input[2]) / scale)) + zero_point
             source = clip.input[0]
         if source.endswith("/balanced"):
-            transform = producer[source]
-            d, rotated = array(transform.input[1]), transform.op_type == "Hadamard"
-            source = transform.input[0]
+            source, multiplier = producer[source].input
+            d = array(multiplier)
         conv = leaf == "conv"
         geometry = {a.name: tuple(a.ints) for a in node.attribute}
         yield LayerRecord(

@@ -1,10 +1,11 @@
 """Replace each marker by the subgraph that ONNX Runtime fuses to integer kernels.
 
-convolution   [Hadamard] -> [Clip] -> Q -> DQ -> Conv(DQ(w)) -> Q -> DQ  [+ Conv -> Conv]
-linear        [Hadamard] -> [Clip] -> Q -> DQ -> MatMul(DQ(w)) -> + bias [+ MatMul -> MatMul]
+convolution   HadamardQuantize -> DQ -> Conv(DQ(w)) -> Q -> DQ  [+ Conv -> Conv]
+linear        HadamardQuantize -> DQ -> MatMul(DQ(w)) -> + bias [+ MatMul -> MatMul]
 
-The first becomes QLinearConv, the second MatMulIntegerToFloat. Layers of one site share its
-transform and its codes, never a DequantizeLinear: a shared one would not fuse.
+The first becomes QLinearConv, the second MatMulIntegerToFloat. Where nothing is rotated, [Mul] ->
+[Clip] -> QuantizeLinear stand for HadamardQuantize. Layers of one site share its codes, never
+a DequantizeLinear: a shared one would not fuse. Branches read the site's input as it is.
 """
 
 from __future__ import annotations
@@ -15,20 +16,19 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from calibration.balance import Balance
 from calibration.layers import QuantLayer
 from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
 from onnx_ops.hadamard import factor
+from onnx_ops.hadamard_quantize import hadamard_quantize_function
 from quantface_export.lower.builder import Builder
 from quantface_export.lower.marker import MARKER_DOMAIN
 from quantface_export.lower.packing import packed_codes
 
 
-@dataclass(slots=True)
-class _Balanced:
+@dataclass(frozen=True, slots=True)
+class _Codes:
     """What the layers of one site share in the graph."""
 
-    x: ir.Value
     codes: ir.Value
     scale: ir.Value
     zero_point: ir.Value
@@ -39,49 +39,56 @@ class _Expansion(Builder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sites: dict[tuple[str, str], _Balanced] = {}
+        self.sites: dict[tuple[str, str], _Codes] = {}
 
-    def transformed(self, layer: QuantLayer, balance: Balance, x: ir.Value) -> ir.Value:
-        """``R D x``: the Hadamard op, or a product where nothing is rotated."""
-        name, d = f"{layer.site}/balanced", balance.d.numpy().astype(np.float32)
-        if balance.block == 1:
-            shaped = d[:, None, None] if layer.kind == "conv" else d
-            return self.op("Mul", [x, self.constant(f"{layer.site}/d", shaped)], name)
-        m, p = factor(balance.block)
+    def codes(self, layer: QuantLayer, x: ir.Value) -> _Codes:
+        """The site's activation, transformed and rounded to codes."""
+        assert x.name is not None
+        key = (layer.site, x.name)
+        if key not in self.sites:
+            site, grid = layer.site, layer.grid
+            scale = self.constant(f"{site}/scale", np.float32(grid.scale))
+            zero_point = self.constant(f"{site}/zero_point", np.uint8(grid.zero_point))
+            rounded = self.rotated if layer.balance and layer.balance.block > 1 else self.scaled
+            self.sites[key] = _Codes(rounded(layer, x, scale, zero_point), scale, zero_point)
+        return self.sites[key]
+
+    def rotated(
+        self, layer: QuantLayer, x: ir.Value, scale: ir.Value, zero_point: ir.Value
+    ) -> ir.Value:
+        """Codes of ``R D x``."""
+        assert layer.balance is not None
+        m, p = factor(layer.balance.block)
+        d = self.constant(f"{layer.site}/d", layer.balance.d.numpy().astype(np.float32))
         return self.op(
-            "Hadamard",
-            [x, self.constant(f"{layer.site}/d", d)],
-            name,
+            "HadamardQuantize",
+            [x, d, scale, zero_point],
+            f"{layer.site}/codes",
             DOMAIN,
             axis=layer.channel_dim,
             seed=m,
             log2=p.bit_length() - 1,
+            qmin=0,
+            qmax=layer.grid.top,
         )
 
-    def balanced(self, layer: QuantLayer, x: ir.Value) -> _Balanced:
-        """The site's rotated activation and its codes."""
-        assert x.name is not None
-        key = (layer.site, x.name)
-        if key in self.sites:
-            return self.sites[key]
+    def scaled(
+        self, layer: QuantLayer, x: ir.Value, scale: ir.Value, zero_point: ir.Value
+    ) -> ir.Value:
+        """Codes of ``D x``, or of ``x`` where nothing is balanced here."""
         site, grid = layer.site, layer.grid
         if layer.balance is not None:
-            x = self.transformed(layer, layer.balance, x)
-        scale = self.constant(f"{site}/scale", np.float32(grid.scale))
-        zero_point = self.constant(f"{site}/zero_point", np.uint8(grid.zero_point))
-        clipped = x
+            d = layer.balance.d.numpy().astype(np.float32)
+            shaped = d[:, None, None] if layer.kind == "conv" else d
+            x = self.op("Mul", [x, self.constant(f"{site}/d", shaped)], f"{site}/balanced")
         if grid.bits < 8:
-            low, high = (
-                np.float32(grid.scale) * np.float32(c - grid.zero_point) for c in (0, grid.top)
-            )
+            step = np.float32(grid.scale)
             bounds = [
-                self.constant(f"{site}/clip_low", low),
-                self.constant(f"{site}/clip_high", high),
+                self.constant(f"{site}/clip_{end}", step * np.float32(code - grid.zero_point))
+                for end, code in (("low", 0), ("high", grid.top))
             ]
-            clipped = self.op("Clip", [x, *bounds], f"{site}/clipped")
-        codes = self.op("QuantizeLinear", [clipped, scale, zero_point], f"{site}/codes")
-        self.sites[key] = _Balanced(x, codes, scale, zero_point)
-        return self.sites[key]
+            x = self.op("Clip", [x, *bounds], f"{site}/clipped")
+        return self.op("QuantizeLinear", [x, scale, zero_point], f"{site}/codes")
 
     def weight(self, layer: QuantLayer, axis: int) -> ir.Value:
         """Dequantized weight, its codes packed on disk."""
@@ -92,7 +99,7 @@ class _Expansion(Builder):
     def conv(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
         """The convolution's subgraph; returns its float output."""
         assert layer.y_grid is not None
-        name, site, stored = layer.name, self.balanced(layer, x), layer.weight
+        name, site, stored = layer.name, self.codes(layer, x), layer.weight
         geometry: dict[str, Any] = {
             "kernel_shape": list(layer.shape[2:]),
             "strides": list(layer.stride),
@@ -118,15 +125,15 @@ class _Expansion(Builder):
         y = self.op("DequantizeLinear", [y, *grid], f"{name}/integer")
         if stored.down is None or stored.up is None:
             return y
-        down = self.half(f"{name}/down", stored.down.numpy())
+        down = self.half(f"{name}/down", layer.down(stored).numpy())
         up = self.half(f"{name}/up", stored.up.numpy()[:, :, None, None])
-        low = self.op("Conv", [site.x, down], f"{name}/low", **geometry)
+        low = self.op("Conv", [x, down], f"{name}/low", **geometry)
         branch = self.op("Conv", [low, up], f"{name}/branch")
         return self.op("Add", [y, branch], f"{name}/y")
 
     def linear(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
         """The linear layer's subgraph; returns its float output."""
-        name, site, stored = layer.name, self.balanced(layer, x), layer.weight
+        name, site, stored = layer.name, self.codes(layer, x), layer.weight
         dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
         weight = self.weight(layer, axis=1)
         y = self.op("MatMul", [dq, weight], f"{name}/product")
@@ -137,9 +144,9 @@ class _Expansion(Builder):
         )
         if stored.down is None or stored.up is None:
             return y
-        down = self.half(f"{name}/down", stored.down.numpy().T)
+        down = self.half(f"{name}/down", layer.down(stored).numpy().T)
         up = self.half(f"{name}/up", stored.up.numpy().T)
-        low = self.op("MatMul", [site.x, down], f"{name}/low")
+        low = self.op("MatMul", [x, down], f"{name}/low")
         branch = self.op("MatMul", [low, up], f"{name}/branch")
         return self.op("Add", [y, branch], f"{name}/y")
 
@@ -178,5 +185,6 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer]) -> None:
     model.opset_imports.pop(MARKER_DOMAIN, None)
     if any(node.domain == DOMAIN for node in model.graph):
         model.opset_imports[DOMAIN] = VERSION
-        function = ir.serde.deserialize_function(hadamard_function())
-        model.functions[function.identifier()] = function
+        for body in (hadamard_function(), hadamard_quantize_function()):
+            function = ir.serde.deserialize_function(body)
+            model.functions[function.identifier()] = function
