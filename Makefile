@@ -33,7 +33,7 @@ debian: ## install what is missing of Debian's python3-venv, libgl1, libglib2.0-
 	@eval "$$DEBIAN"
 
 run: $(INSTALLED) $(DEGRADED) ## build the embedded model's W4A4 bundle and restore a photograph
-	@echo "a short schedule: 30 training steps instead of the 120 of quantface-export build"
+	@echo "a short schedule: 30 training steps instead of the 200 of quantface-export build"
 	$(BIN)/quantface-export build --recipe w4a4 --train-steps 30 --calib-count 32 --out $(BUNDLE)
 	$(BIN)/quantface-export restore $(PHOTO) $(DEGRADED) --bundle $(BUNDLE) --out build/restored
 	@$(BIN)/python -c "$$COMPARE"

@@ -9,7 +9,7 @@ from typing import Literal
 Profile = Literal["cpu", "portable"]
 
 CALIB_COUNT = 64
-TRAIN_STEPS = 120
+TRAIN_STEPS = 200
 TRAIN_RATE = 4e-4
 
 CACHE = Path("build/cache")
