@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.recipe import Recipe
 from quantface_export.errors import QuantfaceError
 from quantface_export.report import PANELS, Distribution
+from quantface_export.stages import STAGES
 
 TENSORS, RECORD, BELONGS_TO = "tensors.npz", "record.json", "belongs-to.txt"
+TOGETHER = "together.json"
 
 
 class WorkError(QuantfaceError):
@@ -61,6 +64,20 @@ class FinishedStage:
             return FinishedStage(**record, **dict(tensors))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """What was decided for all stages at once.
+
+    Attributes:
+        recipe: What was done; with the widths that were allocated, if they were.
+        training, allocation: What these say of themselves; None where there was none.
+    """
+
+    recipe: Recipe
+    training: dict[str, Any] | None
+    allocation: dict[str, Any] | None
+
+
 class WorkFolder:
     """Finished stages of one build.
 
@@ -103,6 +120,18 @@ class WorkFolder:
         """A stage that is finished."""
         folder = self.path / name
         return FinishedStage.load(folder) if folder.is_dir() else None
+
+    def keep(self, together: Together) -> None:
+        """Remember what was decided for all stages at once."""
+        (self.path / TOGETHER).write_text(json.dumps(asdict(together)))
+
+    def kept(self) -> Together | None:
+        """What :meth:`keep` was told, if every stage made of it is finished."""
+        file = self.path / TOGETHER
+        if not file.exists() or not all((self.path / name).is_dir() for name in STAGES):
+            return None
+        record = json.loads(file.read_text())
+        return Together(**record | {"recipe": Recipe(**record["recipe"])})
 
     def hand_over(self, name: str, folder: Path) -> None:
         """Copy a stage's graph to ``folder``; the work stays until all is done.

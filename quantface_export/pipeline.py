@@ -83,13 +83,13 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             work.remove()
         manifest = make_manifest(
             settings,
-            done.recipe,
+            done.together.recipe,
             layers=[row for stage in done.stages.values() for row in stage.rows],
             size=size,
             floor=done.floor,
             counts=counts,
-            training=done.training,
-            allocation=done.allocation,
+            training=done.together.training,
+            allocation=done.together.allocation,
         )
         write_manifest(folder, manifest)
         with clock("verify"):
@@ -122,7 +122,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         "stages": [{"name": name, "seconds": clock.seconds.get(name, 0.0)} for name in STAGES],
         "phases": [{"name": name, "seconds": s} for name, s in clock.seconds.items()],
         "bytes": total_bytes(sizes),
-        "training": done.training,
+        "training": done.together.training,
         "verify": verified,
     }
 

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from calibration.recipe import Recipe
 from quantface_export.allocate import allocate_recipe
 from quantface_export.build_report import figure_4
 from quantface_export.clock import Clock
-from quantface_export.finished import FinishedStage, WorkFolder
+from quantface_export.finished import FinishedStage, Together, WorkFolder
 from quantface_export.manifest import layer_rows
 from quantface_export.models import Source
 from quantface_export.osdface.model import Osdface
@@ -46,19 +45,16 @@ class FinishedModel:
     """All stages, lowered.
 
     Attributes:
-        recipe: What was done; with the widths that were allocated, if they were.
+        together: What was decided for all stages at once.
         stages: What is left of each stage.
         golden: The reference's tensors for the golden images.
         floor: PSNR between the reference in float32 and in float64, dB.
-        training, allocation: What these say of themselves; None where there was none.
     """
 
-    recipe: Recipe
+    together: Together
     stages: dict[str, FinishedStage]
     golden: dict[str, NDArray[np.float32]]
     floor: float
-    training: dict[str, Any] | None
-    allocation: dict[str, Any] | None
 
 
 def quantize_stages(
@@ -84,11 +80,18 @@ def quantize_stages(
         clock: Takes the seconds of every stage.
         progress: Told of everything.
     """
-    whole = None
+    whole, together = None, Together(recipe=recipe, training=None, allocation=None)
     if trains(recipe, settings) or needs_allocation(recipe):
-        with clock("model"):
-            model = source.model()
-        whole = quantize_model(model, recipe, images, settings, clock, progress)
+        kept = work.kept()
+        if kept is None:
+            with clock("model"):
+                model = source.model()
+            whole = quantize_model(model, recipe, images, settings, clock, progress)
+            kept = Together(
+                recipe=whole.recipe, training=whole.training, allocation=whole.allocation
+            )
+            work.keep(kept)
+        together = kept
     values, stages = {"image": images}, dict[str, FinishedStage]()
     reference = {"image": images[:goldens]}
     exact = {"image": reference["image"].double()}
@@ -115,12 +118,10 @@ def quantize_stages(
             torch.from_numpy(x) for x in (found.output, found.reference, found.exact)
         )
     return FinishedModel(
-        recipe=recipe if whole is None else whole.recipe,
+        together=together,
         stages=stages,
         golden={key: value.numpy() for key, value in reference.items()},
         floor=noise_floor(reference["restored"], exact["restored"]),
-        training=None if whole is None else whole.training,
-        allocation=None if whole is None else whole.allocation,
     )
 
 

@@ -7,8 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantface_export.finished import FinishedStage, WorkError, WorkFolder, belongs_to
+from calibration.recipe import RECIPES
+from quantface_export.finished import (
+    FinishedStage,
+    Together,
+    WorkError,
+    WorkFolder,
+    belongs_to,
+)
 from quantface_export.report import PANELS, Distribution
+from quantface_export.stages import STAGES
 
 
 def stage(with_figure: bool) -> FinishedStage:
@@ -86,3 +94,15 @@ def test_builds_are_told_apart(tmp_path: Path) -> None:
     assert belongs_to(("w4a4",), [file], images + 1) != first
     file.write_bytes(b"22")
     assert belongs_to(("w4a4",), [file], images) != first
+
+
+def test_training_counts_once_all_of_its_stages_are_finished(tmp_path: Path) -> None:
+    """Before, it has to run again: the stages that are missing are made of it."""
+    work = WorkFolder(tmp_path / "work", "a")
+    made = Together(recipe=RECIPES["w4a4-mp"], training={"losses": [0.1]}, allocation=None)
+    work.keep(made)
+    for name in STAGES:
+        assert work.kept() is None
+        work.begin(name)
+        work.finish(name, stage(with_figure=False))
+    assert WorkFolder(tmp_path / "work", "a").kept() == made
