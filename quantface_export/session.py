@@ -30,6 +30,28 @@ def fastest_variant() -> Variant:
     return "function" if library_path() is None else "native"
 
 
+def session_options(
+    variant: Variant = "function", threads: int = 0, optimization: Optimization = "all"
+) -> ort.SessionOptions:
+    """Options of a session on one stage; :func:`open_session` says what the arguments are.
+
+    Raises:
+        RuntimeError: ``native`` is wanted, but the library was not built.
+    """
+    if variant == "python":
+        from onnx_ops.python_op import python_session_options
+
+        options = python_session_options()
+    else:
+        options = ort.SessionOptions()
+    if variant == "native":
+        register(options)
+    options.graph_optimization_level = _LEVELS[optimization]
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return options
+
+
 def open_session(
     model: Path,
     *,
@@ -50,17 +72,7 @@ def open_session(
     Raises:
         RuntimeError: ``native`` is wanted, but the library was not built.
     """
-    if variant == "python":
-        from onnx_ops.python_op import python_session_options
-
-        options = python_session_options()
-    else:
-        options = ort.SessionOptions()
-    if variant == "native":
-        register(options)
-    options.graph_optimization_level = _LEVELS[optimization]
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options = session_options(variant, threads, optimization)
     if optimized_to is not None:
         options.optimized_model_filepath = str(optimized_to)
         options.add_session_config_entry(

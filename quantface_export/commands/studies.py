@@ -1,7 +1,8 @@
-"""Commands for those who study a model: ``allocate``, ``compare``, ``cost``, ``fixtures``."""
+"""Commands for those who study a model: ``allocate``, ``bench``, ``compare``, ...."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -184,4 +185,71 @@ def fixtures(
     with reporting("fixtures") as progress:
         result = write_fixtures(find_config(model), folder, settings, progress)
     console.print(f"{folder}: {len(result['files'])} files, {result['bytes'] / 1e6:.1f} MB")
+    write_json(json, result)
+
+
+@app.command(
+    epilog="Examples: `quantface-export bench`; `quantface-export bench --model osdface "
+    "--random-weights --size 256 --profile`; `quantface-export bench --bundle my-bundle --rows "
+    "fp32,quantface-w4a4 --threads 1 --json -`"
+)
+def bench(
+    model: Annotated[str, typer.Option(help="nano or osdface.")] = "nano",
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Make weights; speed does not depend on them.")
+    ] = False,
+    weights: Annotated[Path | None, typer.Option(help="Folder of the model's files.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle to time; one is built, untrained, if left out.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the images in pixels; the model's own if left out.")
+    ] = None,
+    rows: Annotated[
+        str, typer.Option(help="Comma-separated.")
+    ] = "fp32,ort-int8,quantface-w4a4,quantface-w4a4-function",
+    threads: Annotated[
+        int, typer.Option(min=1, help="Of each session; as many as cores if left out.")
+    ] = os.cpu_count() or 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of every row.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of a stage in a turn.")] = 3,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also time the op kinds of quantface-w4a4.")
+    ] = False,
+    calib_count: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 2,
+    work: Annotated[Path, typer.Option(help="Folder of the prepared models.")] = Path(
+        "build/bench"
+    ),
+    json: Json = None,
+) -> None:
+    """Time a bundle beside float32 and ONNX Runtime's own int8, in turns, a process each."""
+    from quantface_export.bench import run, table
+
+    settings = BuildSettings(
+        model=model,
+        recipe="w4a4",
+        calib=None,
+        calib_count=calib_count,
+        seed=0,
+        out=work,
+        size=size,
+        weights=weights,
+        train_steps=0,
+        keep_unstable=True,
+    )
+    with reporting("bench") as progress:
+        result = run.bench(
+            settings,
+            rows=[row.strip() for row in rows.split(",")],
+            random_weights=random_weights,
+            bundle=bundle,
+            threads=threads,
+            rounds=rounds,
+            repeats=repeats,
+            profile=profile,
+            progress=progress,
+        )
+    console.print(table.speed(result))
+    if profile:
+        console.print(table.profile(result))
     write_json(json, result)

@@ -1,0 +1,1 @@
+"""The bundle's speed and memory beside what a user would pick instead."""

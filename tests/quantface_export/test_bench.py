@@ -1,0 +1,147 @@
+"""The benchmark runs the real thing; nothing here asserts on time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from onnx_ops.library import library_path
+from quantface_export.bench import run, table
+from quantface_export.bench.run import FLOAT, INT8, OURS, ROWS, bench, ratios, shares
+from quantface_export.bench.worker import Order
+from quantface_export.console import console
+from quantface_export.errors import QuantfaceError
+from quantface_export.finished import WorkError
+from quantface_export.osdface.config import MODELS, ModelConfig
+from quantface_export.settings import BuildSettings
+from quantface_export.stages import STAGES
+
+TWO: dict[str, Any] = {
+    "rows": [FLOAT, INT8],
+    "random_weights": False,
+    "bundle": None,
+    "threads": 1,
+    "rounds": 1,
+    "repeats": 1,
+    "profile": False,
+}
+
+
+def settings(folder: Path, weights: Path | None, model: str = "tiny") -> BuildSettings:
+    return BuildSettings(
+        model=model, recipe="w4a4", calib=None, calib_count=1, seed=0, out=folder, weights=weights
+    )
+
+
+def test_peers(
+    tmp_path: Path, published: Path, tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, tiny.name, tiny)
+    result = bench(settings(tmp_path, published), **TWO)
+    assert [row["name"] for row in result["rows"]] == [FLOAT, INT8]
+    for row in result["rows"]:
+        assert [stage["name"] for stage in row["stages"]] == list(STAGES)
+        assert row["seconds_median"] > 0
+        assert row["peak_rss_bytes"] > 10e6
+    models = tmp_path / f"tiny-{tiny.size}"
+    nodes = {
+        name: [n.op_type for n in onnx.load(models / name / "unet" / "model.onnx").graph.node]
+        for name in (FLOAT, INT8)
+    }
+    assert "QuantizeLinear" not in nodes[FLOAT]
+    assert nodes[INT8].count("QuantizeLinear") > nodes[FLOAT].count("Conv")
+    kept = (models / INT8 / "unet" / "model.onnx").stat().st_mtime_ns
+    again = bench(replace(settings(tmp_path, published)), **TWO)
+    assert again["rows"][1]["disk_bytes"] == result["rows"][1]["disk_bytes"]
+    assert (models / INT8 / "unet" / "model.onnx").stat().st_mtime_ns == kept
+    with pytest.raises(WorkError, match="another"):
+        bench(replace(settings(tmp_path, published), seed=1), **TWO)
+    console.print(table.speed(result))
+
+
+@pytest.mark.skipif(library_path() is None, reason="the native kernels were not built")
+def test_profile_of_a_bundle(built: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", np.zeros((1, 3, 128, 128), np.float32))
+    order = Order(
+        models=str(built[0]),
+        image=str(tmp_path / "image.npy"),
+        variant="native",
+        threads=1,
+        repeats=1,
+        profile=True,
+    )
+    kinds = run.one_turn(order)["kinds"]
+    assert {"QLinearConv", "MatMulIntegerToFloat", "HadamardQuantize"} <= set(kinds)
+    assert "Hadamard" not in kinds
+
+
+def test_worker_needs_no_torch(built: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", np.zeros((1, 3, 128, 128), np.float32))
+    order = Order(
+        models=str(built[0]),
+        image=str(tmp_path / "image.npy"),
+        variant="function",
+        threads=1,
+        repeats=1,
+    )
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import runpy; runpy.run_module('quantface_export.bench.worker', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(asdict(order)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [s["name"] for s in json.loads(done.stdout)["stages"]] == list(STAGES)
+
+
+def test_ratios() -> None:
+    rows = [
+        {"name": name, "seconds_median": s, "peak_rss_bytes": 100 * s, "disk_bytes": 10 * s}
+        for name, s in zip(ROWS, (8.0, 4.0, 2.0, 3.0), strict=True)
+    ]
+    assert ratios(rows) == {
+        "vs_fp32": 4.0,
+        "vs_ort_int8": 2.0,
+        "function_vs_fp32": 8 / 3,
+        "peak_rss": 0.25,
+        "disk": 0.25,
+    }
+    assert ratios(rows[:2]) == {}
+
+
+def test_shares_of_op_kinds() -> None:
+    found = shares({"QLinearConv": 600, "Mul": 300, **{f"Op{i}": 10 for i in range(10)}})
+    assert [k["op"] for k in found["kinds"][:2]] == ["QLinearConv", "Mul"]
+    assert len(found["kinds"]) == 10
+    assert found["not_integer"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": ["fp32", "int3"]}, "unknown row 'int3'; expected some of fp32"),
+        ({"profile": True}, f"--profile is of {OURS}"),
+    ],
+)
+def test_bad_requests(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(QuantfaceError, match=message):
+        bench(settings(tmp_path, None, "nano"), **TWO | changes)
+
+
+def test_a_model_that_can_not_run(tmp_path: Path) -> None:
+    order = Order(models=str(tmp_path), image="none.npy", variant="function", threads=1, repeats=1)
+    with pytest.raises(QuantfaceError, match=r"can't be run: .*none\.npy"):
+        run.one_turn(order)
