@@ -1,0 +1,59 @@
+/** All files of a bundle and the runtime, fetched once and with one count of bytes. */
+import { type Bundle, fetchBundle, filesOf, type HashedFile, type StageName } from "./bundle";
+import { prepareRuntime, RUNTIME, Stage } from "./runtime";
+import { type OnBytes, Store } from "./store";
+
+export class Supply {
+  private ready: Promise<void> | undefined;
+
+  private constructor(
+    readonly bundle: Bundle,
+    private readonly store: Store,
+  ) {}
+
+  static async open(folder: URL): Promise<Supply> {
+    return new Supply(await fetchBundle(folder), await Store.open());
+  }
+
+  get files(): HashedFile[] {
+    return [RUNTIME, ...filesOf(this.bundle)];
+  }
+
+  get bytes(): number {
+    return this.files.reduce((sum, file) => sum + file.bytes, 0);
+  }
+
+  /** Have every file at hand; `onDone` is told how many bytes are. One download at a time. */
+  fetchAll(onDone: (bytes: number) => void): Promise<void> {
+    this.ready ??= this.fetchEach(onDone).catch((error: unknown) => {
+      this.ready = undefined;
+      throw error;
+    });
+    return this.ready;
+  }
+
+  async openStage(name: StageName): Promise<Stage> {
+    const { model, data } = this.bundle.stages[name];
+    return Stage.open(
+      await this.store.get(model, ignore),
+      data && (await this.store.get(data, ignore)),
+    );
+  }
+
+  private async fetchEach(onDone: (bytes: number) => void): Promise<void> {
+    await this.store.keepOnly(this.files);
+    let done = 0;
+    const count: OnBytes = (bytes) => {
+      done += bytes;
+      onDone(done);
+    };
+    prepareRuntime(await this.store.get(RUNTIME, count));
+    // Only fetched here: of large models one stage's bytes are in memory at a time.
+    for (const file of filesOf(this.bundle)) {
+      if (await this.store.has(file)) count(file.bytes);
+      else await this.store.get(file, count);
+    }
+  }
+}
+
+function ignore(): void {}
