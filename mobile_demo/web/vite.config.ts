@@ -74,5 +74,5 @@ export default defineConfig({
     },
   },
   server: { headers: headers() },
-  test: { testTimeout: 60_000, hookTimeout: 60_000 },
+  test: { testTimeout: 240_000, hookTimeout: 240_000, fileParallelism: false },
 });

@@ -1,6 +1,6 @@
 /**
- * Service worker: the page works without a network. Models are not its business, they are kept by
- * hash (`models/store.ts`); only their list is kept here, for when the server can't be asked.
+ * Service worker: the page works without a network. Models and the runtime are not its business,
+ * `models/store.ts` keeps them by their hash.
  */
 const scope = self as unknown as ServiceWorkerGlobalScope;
 
@@ -29,25 +29,11 @@ async function fromCache(request: Request): Promise<Response> {
   return kept ?? fetch(request);
 }
 
-async function fromNetwork(request: Request): Promise<Response> {
-  const cache = await caches.open(CACHE);
-  try {
-    const answer = await fetch(request);
-    if (answer.ok) await cache.put(request, answer.clone());
-    return answer;
-  } catch (error) {
-    const kept = await cache.match(request);
-    if (kept === undefined) throw error;
-    return kept;
-  }
-}
-
 scope.addEventListener("install", (event) => event.waitUntil(install()));
 scope.addEventListener("activate", (event) => event.waitUntil(activate()));
 scope.addEventListener("fetch", (event) => {
   const { request } = event;
   const { origin, pathname } = new URL(request.url);
   if (request.method !== "GET" || origin !== scope.location.origin) return;
-  if (pathname.endsWith("/bundle/quantface.json")) event.respondWith(fromNetwork(request));
-  else if (!pathname.includes("/bundle/")) event.respondWith(fromCache(request));
+  if (!pathname.includes("/bundle/")) event.respondWith(fromCache(request));
 });

@@ -28,22 +28,6 @@ export interface Bundle {
 
 const FORMAT_VERSION = 1;
 
-export async function fetchBundle(folder: URL): Promise<Bundle> {
-  const url = new URL("quantface.json", folder);
-  const answer = await fetch(url).catch(() => undefined);
-  if (answer?.ok !== true) {
-    throw new Problem(
-      "The models can't be reached. Connect to the network once; afterwards the page works offline.",
-    );
-  }
-  try {
-    return readBundle(await answer.json(), folder);
-  } catch (error) {
-    if (error instanceof Problem) throw error;
-    throw new Problem("The model list (quantface.json) can't be read. Build the bundle again.");
-  }
-}
-
 export function readBundle(manifest: Manifest, folder: URL): Bundle {
   if (manifest.format_version !== FORMAT_VERSION) {
     throw new Problem(

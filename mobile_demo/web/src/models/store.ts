@@ -39,6 +39,14 @@ export class Store {
     return bytes;
   }
 
+  /** A file without a known hash: from the network, or else as it was the last time. */
+  async latest(url: URL): Promise<Response | undefined> {
+    const answer = await fetch(url, { cache: "no-cache" }).catch(() => undefined);
+    if (answer?.ok !== true) return this.cache.match(url);
+    await this.cache.put(url, answer.clone()).catch(() => undefined);
+    return answer;
+  }
+
   /** Whether the file needs no network. */
   async has(file: HashedFile): Promise<boolean> {
     return (await this.cache.match(key(file))) !== undefined;
@@ -49,7 +57,7 @@ export class Store {
     const wanted = new Set(files.map((file) => file.sha256));
     for (const request of await this.cache.keys()) {
       const [, hash] = /\/sha256\/(\w+)/.exec(request.url) ?? [];
-      if (hash === undefined || !wanted.has(hash)) await this.cache.delete(request);
+      if (hash !== undefined && !wanted.has(hash)) await this.cache.delete(request);
     }
   }
 

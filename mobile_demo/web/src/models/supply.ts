@@ -1,7 +1,12 @@
 /** All files of a bundle and the runtime, fetched once and with one count of bytes. */
-import { type Bundle, fetchBundle, filesOf, type HashedFile, type StageName } from "./bundle";
+
+import { Problem } from "../problem";
+import { type Bundle, filesOf, type HashedFile, readBundle, type StageName } from "./bundle";
 import { prepareRuntime, RUNTIME, Stage } from "./runtime";
 import { type OnBytes, Store } from "./store";
+
+const UNREACHABLE =
+  "The models can't be reached. Connect to the network once; afterwards the page works offline.";
 
 export class Supply {
   private ready: Promise<void> | undefined;
@@ -12,7 +17,13 @@ export class Supply {
   ) {}
 
   static async open(folder: URL): Promise<Supply> {
-    return new Supply(await fetchBundle(folder), await Store.open());
+    const store = await Store.open();
+    const answer = await store.latest(new URL("quantface.json", folder));
+    if (answer === undefined) throw new Problem(UNREACHABLE);
+    const manifest = await answer.json().catch(() => {
+      throw new Problem("The model list (quantface.json) can't be read. Build the bundle again.");
+    });
+    return new Supply(readBundle(manifest, folder), store);
   }
 
   get files(): HashedFile[] {

@@ -96,8 +96,8 @@ function limit(crops: readonly Crop[], about: About | undefined): string {
   if (about === undefined || crops.every(({ side }) => side <= about.size * TOLERATED)) return "";
   const side = Math.max(...crops.map((crop) => crop.side));
   return (
-    `This model draws faces at ${about.size} × ${about.size} pixels; here a face has ${side} × ${side}, ` +
-    "so fine detail is lost. It helps most with small or blurred faces."
+    `This model draws faces at ${about.size} × ${about.size} pixels, and here one has ` +
+    `${side} × ${side}: fine detail is lost. Small or blurred faces gain most.`
   );
 }
 

@@ -14,9 +14,7 @@ export interface Photo {
 
 export interface Fixtures {
   readonly size: number;
-  readonly goldens: number;
   readonly needed: number;
-  readonly floor: number;
   readonly photos: Photo[];
 }
 
