@@ -73,6 +73,10 @@ export default defineConfig({
       },
     },
   },
-  server: { headers: headers() },
+  // Without the policy: in development, Vite's own scripts write styles into the page.
+  server: {
+    headers: { ...headers(), "Content-Security-Policy": "" },
+    proxy: { "/bundle": "http://localhost:8000" },
+  },
   test: { testTimeout: 240_000, hookTimeout: 240_000, fileParallelism: false },
 });
