@@ -34,7 +34,7 @@ function offline(): Plugin {
     enforce: "post",
     generateBundle(_, bundle) {
       const emitted = Object.keys(bundle).filter((name) => !/^sw\.js$|\.wasm$/.test(name));
-      const files = ["./", "icon.svg", "app.webmanifest", ...emitted.sort()];
+      const files = ["./", "icon.svg", "app.webmanifest", "licenses.txt", ...emitted.sort()];
       const contents = emitted.map((name) => {
         const file = bundle[name];
         return file.type === "chunk" ? file.code : file.source;

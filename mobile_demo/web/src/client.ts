@@ -11,16 +11,23 @@ export interface Listener {
 }
 
 export class Restorer {
-  private worker: Worker;
+  private worker: Worker | undefined;
   private settle: { resolve(result: Result | undefined): void; reject(e: Error): void } | undefined;
 
-  constructor(private readonly listener: Listener) {
-    this.worker = this.start();
-  }
+  /** `threads`: undefined takes as many as the device has. */
+  constructor(
+    private readonly listener: Listener,
+    private readonly threads: number | undefined,
+  ) {}
 
-  /** Have `onAbout` called, as soon as the models' list is there. */
+  /** Start the worker; `onAbout` is called as soon as the models' list is there. */
   open(): void {
-    this.send({ kind: "open" });
+    const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
+    worker.onmessage = ({ data }: MessageEvent<Reply>) => this.receive(data);
+    worker.onerror = () =>
+      this.settle?.reject(new Problem("The page could not start its worker. Reload the page."));
+    this.worker = worker;
+    this.send({ kind: "open", threads: this.threads });
   }
 
   /** Fetch all that is needed, so that later no network is. */
@@ -38,21 +45,13 @@ export class Restorer {
 
   /** Stop at once; the next call begins anew. */
   cancel(): void {
-    this.worker.terminate();
+    this.worker?.terminate();
     this.settle = undefined;
-    this.worker = this.start();
-  }
-
-  private start(): Worker {
-    const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
-    worker.onmessage = ({ data }: MessageEvent<Reply>) => this.receive(data);
-    worker.onerror = () =>
-      this.settle?.reject(new Problem("The page could not start its worker. Reload the page."));
-    return worker;
+    this.open();
   }
 
   private send(request: Request, transfer: Transferable[] = []): void {
-    this.worker.postMessage(request, transfer);
+    this.worker?.postMessage(request, transfer);
   }
 
   private receive(reply: Reply): void {

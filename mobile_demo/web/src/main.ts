@@ -1,5 +1,5 @@
 /** The page: photo in, restored photo out, and everything that may go wrong in between. */
-import { Restorer } from "./client";
+import { type Listener, Restorer } from "./client";
 import sampleUrl from "./generated/sample.jpg?url";
 import { Store } from "./models/store";
 import { Camera } from "./page/camera";
@@ -21,7 +21,7 @@ const camera = new Camera();
 const view = new ResultView();
 let about: About | undefined;
 
-const restorer = new Restorer({
+const listener: Listener = {
   onAbout(known) {
     about = known;
     const { model, recipe, size, bytes } = known;
@@ -37,7 +37,10 @@ const restorer = new Restorer({
     if (reply.kind === "step") steps.begin(reply.step, reply.face, reply.faces);
     else steps.download(reply.done, reply.total);
   },
-});
+};
+/** `?threads=2` for comparisons; else as many as the device has. */
+const wished = new URLSearchParams(location.search).get("threads");
+const restorer = new Restorer(listener, wished === null ? undefined : Number(wished));
 
 async function run(photo: Photo, where: Where): Promise<void> {
   clearNotice();

@@ -10,8 +10,8 @@ export const STEPS = ["faces", "download", "vre", "vae_encoder", "unet", "vae_de
 export type Step = (typeof STEPS)[number];
 
 export type Request =
-  /** Say what the models are. */
-  | { readonly kind: "open" }
+  /** The first: say what the models are. */
+  | { readonly kind: "open"; readonly threads: number | undefined }
   /** Fetch all that is needed, so that later no network is. */
   | { readonly kind: "prepare" }
   | { readonly kind: "restore"; readonly photo: Picture; readonly where: Where };

@@ -1,6 +1,6 @@
 /** Everything that takes long, away from the page: it stays responsive meanwhile. */
 import "./models/heap";
-import { THREADS } from "./models/runtime";
+import { threadCount } from "./models/runtime";
 import { Supply } from "./models/supply";
 import { sentence } from "./problem";
 import type { Reply, Request } from "./protocol";
@@ -8,6 +8,7 @@ import { restore } from "./restore";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 let opened: Promise<Supply> | undefined;
+let threads = threadCount();
 
 function say(reply: Reply, transfer: Transferable[] = []): void {
   scope.postMessage(reply, transfer);
@@ -22,14 +23,18 @@ function supply(): Promise<Supply> {
 }
 
 async function open(): Promise<Supply> {
-  const models = await Supply.open(new URL("../bundle/", scope.location.href));
+  const models = await Supply.open(new URL("../bundle/", scope.location.href), threads);
   const { model, recipe, size } = models.bundle;
-  say({ kind: "about", about: { model, recipe, size, bytes: models.bytes, threads: THREADS } });
+  say({ kind: "about", about: { model, recipe, size, bytes: models.bytes, threads } });
   return models;
 }
 
 async function answer(request: Request): Promise<void> {
-  if (request.kind === "open") return void (await supply());
+  if (request.kind === "open") {
+    threads = threadCount(request.threads);
+    await supply();
+    return;
+  }
   const onBytes = async (done: number) =>
     say({ kind: "download", done, total: (await supply()).bytes });
   if (request.kind === "prepare") {

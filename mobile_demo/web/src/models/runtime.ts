@@ -17,26 +17,33 @@ export const RUNTIME: HashedFile = {
   bytes: RUNTIME_BYTES,
 };
 
-/** Threads share memory, which a page may only when it is cross-origin isolated. */
-export const THREADS = crossOriginIsolated
-  ? Math.max(1, Math.min(MOST_THREADS, navigator.hardwareConcurrency))
-  : 1;
+/**
+ * Threads that are used of those that are wished for, or of the device's.
+ *
+ * They share memory, which a page may only when it is cross-origin isolated.
+ */
+export function threadCount(wished?: number): number {
+  if (!crossOriginIsolated) return 1;
+  return Math.max(1, Math.min(MOST_THREADS, wished ?? navigator.hardwareConcurrency));
+}
 
-export function prepareRuntime(wasm: Uint8Array<ArrayBuffer>): void {
+export function prepareRuntime(wasm: Uint8Array<ArrayBuffer>, threads: number): void {
   ort.env.wasm.wasmPaths = { mjs: new URL(glueUrl, import.meta.url).href };
   ort.env.wasm.wasmBinary = wasm.buffer;
-  ort.env.wasm.numThreads = THREADS;
+  ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";
 }
+
+/** Threads that wait sleep: a phone's cores are not all for this page. */
+const SLEEPING = { session: { intra_op: { allow_spinning: "0" } } };
 
 export class Stage {
   private constructor(private readonly session: ort.InferenceSession) {}
 
   static async open(model: Uint8Array, data: Uint8Array | undefined): Promise<Stage> {
     const externalData = data === undefined ? [] : [{ path: "model.onnx.data", data }];
-    return new Stage(
-      await ort.InferenceSession.create(model, { executionProviders: ["wasm"], externalData }),
-    );
+    const options = { executionProviders: ["wasm"], externalData, extra: SLEEPING };
+    return new Stage(await ort.InferenceSession.create(model, options));
   }
 
   /** Its one output. */

@@ -14,16 +14,17 @@ export class Supply {
   private constructor(
     readonly bundle: Bundle,
     private readonly store: Store,
+    readonly threads: number,
   ) {}
 
-  static async open(folder: URL): Promise<Supply> {
+  static async open(folder: URL, threads: number): Promise<Supply> {
     const store = await Store.open();
     const answer = await store.latest(new URL("quantface.json", folder));
     if (answer === undefined) throw new Problem(UNREACHABLE);
     const manifest = await answer.json().catch(() => {
       throw new Problem("The model list (quantface.json) can't be read. Build the bundle again.");
     });
-    return new Supply(readBundle(manifest, folder), store);
+    return new Supply(readBundle(manifest, folder), store, threads);
   }
 
   get files(): HashedFile[] {
@@ -58,7 +59,7 @@ export class Supply {
       done += bytes;
       onDone(done);
     };
-    prepareRuntime(await this.store.get(RUNTIME, count));
+    prepareRuntime(await this.store.get(RUNTIME, count), this.threads);
     // Only fetched here: of large models one stage's bytes are in memory at a time.
     for (const file of filesOf(this.bundle)) {
       if (await this.store.has(file)) count(file.bytes);

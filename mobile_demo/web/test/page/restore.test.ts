@@ -61,6 +61,16 @@ test("goldens come out under the gates of verify", async () => {
   await page.uncheck("#whole");
 });
 
+test("two threads compute the same", async () => {
+  await page.goto(`${server.url}?threads=2`);
+  await page.check("#whole");
+  await choose(page, picture("golden-0.png"));
+  expect(await restored(page)).toContain("2 threads");
+  const { data } = await saved(page);
+  expect(psnr(data, "golden-0-restored")).toBeGreaterThanOrEqual(fixtures.needed);
+  await page.goto(server.url);
+});
+
 test("a photo is restored where its face is, and nowhere else", async () => {
   const portrait = fixtures.photos.find(({ name }) => name === "portrait");
   await choose(page, picture("portrait.png"));
