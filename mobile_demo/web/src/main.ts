@@ -39,8 +39,8 @@ const listener: Listener = {
   },
 };
 /** `?threads=2` for comparisons; else as many as the device has. */
-const wished = new URLSearchParams(location.search).get("threads");
-const restorer = new Restorer(listener, wished === null ? undefined : Number(wished));
+const wished = Number(new URLSearchParams(location.search).get("threads"));
+const restorer = new Restorer(listener, wished > 0 ? wished : undefined);
 
 async function run(photo: Photo, where: Where): Promise<void> {
   clearNotice();
