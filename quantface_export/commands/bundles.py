@@ -197,3 +197,37 @@ def restore(
     write_json(json, {"outputs": report.outputs, "failed": report.failed})
     if report.exit_code:
         raise typer.Exit(report.exit_code)
+
+
+@app.command(
+    epilog="Examples: `quantface-export demo`; `quantface-export demo my-bundle --port 9000 "
+    "--no-open`"
+)
+def demo(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")] = Path("build/nano-w4a4"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the built page; mobile_demo/web/dist if left out."),
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Serve the browser page with a bundle to this machine, until Ctrl-C. Needs no torch."""
+    import webbrowser
+
+    from quantface_export.bundle import load_bundle
+    from quantface_export.demo import built_page, open_server
+    from quantface_export.interrupt import Interrupted
+
+    folder = built_page() if page is None else page
+    with open_server(folder, load_bundle(bundle), port) as server:
+        url = f"http://localhost:{server.server_port}/"
+        console.print(f"{url} restores faces with {bundle}; Ctrl-C ends it", soft_wrap=True)
+        write_json(json, {"url": url, "bundle": str(bundle), "page": str(folder)})
+        if browser:
+            webbrowser.open(url)
+        try:
+            server.serve_forever()
+        except Interrupted:
+            console.print("ended")

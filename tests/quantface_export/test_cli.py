@@ -140,7 +140,7 @@ def test_restore_without_a_face_is_3(command: Command, built: Built, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "name", ["build", "verify", "restore", "allocate", "compare", "cost", "fixtures"]
+    "name", ["build", "verify", "restore", "demo", "allocate", "compare", "cost", "fixtures"]
 )
 def test_help_has_an_example(command: Command, name: str) -> None:
     done = command(name, "--help")
@@ -163,6 +163,7 @@ def test_help_has_an_example(command: Command, name: str) -> None:
         (["allocate", "--budget", "2.5"], "the least feasible budget is 3"),
         (["cost", "--size", "500"], "--size must be a multiple of 64 from 256 to 1024"),
         (["verify", "/nonexistent"], "is not a bundle"),
+        (["demo", "/nonexistent", "--page", "."], "is not a bundle"),
         (["restore", "x.png", "--bundle", "/nonexistent"], "is not a bundle"),
         (["build", "--no-such-option"], "No such option"),
     ],
