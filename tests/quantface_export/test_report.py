@@ -205,9 +205,10 @@ def test_pictures_are_the_given_ones_bit_for_bit(page, data):
     [
         (verification(passed=True), "✓ Passed", "✗"),
         (verification(passed=False), "✗ Failed", "✓ Passed"),
+        (verification(passed=False) | {"unstable": True}, "– Unstable", "Do not ship"),
         (None, "Not verified", "✓"),
     ],
-    ids=["passed", "failed", "none"],
+    ids=["passed", "failed", "unstable", "none"],
 )
 def test_verdict_is_a_word(data, tmp_path, verify, word, absent):
     text = render(replace(data, verify=verify), tmp_path).text
