@@ -229,6 +229,7 @@ def allocate_recipe(
     tables = measured(model, recipe, settings, progress)
     progress.step("allocating bits")
     recipe, summary = allocated(tables, recipe)
+    del summary["seconds"]  # a bundle holds nothing that differs from run to run
     return recipe, {**summary, "frechet_features": features_name(settings.inception)}
 
 

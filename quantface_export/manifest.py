@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.folded import FoldedWeight
 from calibration.layers import quant_layers
 from calibration.recipe import Recipe
+from quantface_export.bundle import sha256
 from quantface_export.quantized import QuantizedStage
 from quantface_export.settings import BuildSettings
 
@@ -26,6 +30,8 @@ def make_manifest(
     settings: BuildSettings,
     recipe: Recipe,
     *,
+    files: list[Path],
+    images: NDArray[np.uint8],
     layers: list[dict[str, Any]],
     size: int,
     floor: float,
@@ -35,9 +41,13 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Everything that is needed to understand and to repeat the build.
 
+    It is the same for every run with the same inputs: without dates, durations and paths.
+
     Args:
         settings: What was asked for.
         recipe: What was done.
+        files: The model's.
+        images: (N, s, s, 3) that it was calibrated on.
         layers: Rows of :func:`layer_rows`, of all stages.
         size: Side of the images, pixels.
         floor: Noise floor, dB.
@@ -60,8 +70,14 @@ def make_manifest(
         "noise_floor_psnr_db": floor,
         "parameters": counts,
         "op_library": "optional: quantface::Hadamard has a function body in every model",
+        "reproduce": {
+            "command": settings.command,
+            "weights": [{"name": file.name, "sha256": sha256(file)} for file in files],
+            "images_sha256": hashlib.sha256(images.tobytes()).hexdigest(),
+        },
         "versions": {"quantface-export": version("quantface-export")}
-        | {name: version(name) for name in VERSIONED},
+        | {name: version(name) for name in VERSIONED}
+        | {"python": platform.python_version()},
         "layers": layers,
     }
 

@@ -84,6 +84,8 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         manifest = make_manifest(
             settings,
             done.recipe,
+            files=source.files,
+            images=np.stack(images),
             layers=[row for stage in done.stages.values() for row in stage.rows],
             size=size,
             floor=done.floor,
@@ -101,7 +103,6 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         report(
             folder / REPORT,
             manifest=manifest,
-            command=settings.command,
             distribution=done.stages["unet"].distribution,
             faces=Faces(
                 before=images,

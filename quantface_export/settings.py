@@ -68,18 +68,22 @@ class BuildSettings:
 
     @property
     def command(self) -> str:
-        """The command line that makes the same bundle."""
+        """The command line that makes the same bundle; words in capitals stand for paths."""
         paths = {
             "--weights": self.weights,
             "--sd": self.sd,
             "--osdface": self.osdface,
             "--calib": self.calib,
+            "--lpips": self.lpips,
+            "--lpips-linear": self.lpips_linear,
+            "--inception": self.inception,
         }
-        given = "".join(f" {option} {path}" for option, path in paths.items() if path is not None)
+        given = "".join(f" {o} {o[2:].upper()}" for o, path in paths.items() if path is not None)
+        given += " --keep-unstable" if self.keep_unstable else ""
         size = "" if self.size is None else f" --size {self.size}"
         size += "" if self.profile == "cpu" else f" --profile {self.profile}"
         return (
-            f"quantface-export build --model {self.model}{size} --recipe {self.recipe}{given} "
-            f"--calib-count {self.calib_count} --seed {self.seed} "
+            f"quantface-export build --model {self.model}{size} --recipe {Path(self.recipe).name}"
+            f"{given} --calib-count {self.calib_count} --seed {self.seed} "
             f"--train-steps {self.train_steps} --train-rate {self.train_rate:g}"
         )
