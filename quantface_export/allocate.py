@@ -200,7 +200,7 @@ def measured(
     degraded, clean = (
         to_tensors(images)
         for images in generated(
-            SWEEP_IMAGES, image_size(model.config, settings.size), settings.seed
+            SWEEP_IMAGES, image_size(model.config, settings.size).longer, settings.seed
         )
     )
     stages, sweep = model.stages(), Sweep()

@@ -38,7 +38,16 @@ class Bundle:
 
     @property
     def size(self) -> int:
-        """Side of the square images it restores, pixels."""
+        """Side of the square images it restores, pixels.
+
+        Raises:
+            BundleError: They are not square.
+        """
+        if self.manifest["size"] is None:
+            raise BundleError(
+                f"{self.path} takes images of {self.manifest['width']}x{self.manifest['height']} "
+                "pixels, and faces are cut as squares; build with one side as --size"
+            )
         return int(self.manifest["size"])
 
     def stage(self, name: str) -> Path:

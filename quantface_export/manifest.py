@@ -15,6 +15,7 @@ from calibration.folded import FoldedWeight
 from calibration.layers import quant_layers
 from calibration.recipe import Recipe
 from quantface_export.bundle import sha256
+from quantface_export.image_size import ImageSize
 from quantface_export.quantized import QuantizedStage
 from quantface_export.settings import BuildSettings
 
@@ -33,7 +34,7 @@ def make_manifest(
     files: list[Path],
     images: NDArray[np.uint8],
     layers: list[dict[str, Any]],
-    size: int,
+    size: ImageSize,
     floor: float,
     counts: dict[str, int],
     training: dict[str, Any] | None,
@@ -47,9 +48,9 @@ def make_manifest(
         settings: What was asked for.
         recipe: What was done.
         files: The model's.
-        images: (N, s, s, 3) that it was calibrated on.
+        images: (N, h, w, 3) that it was calibrated on.
         layers: Rows of :func:`layer_rows`, of all stages.
-        size: Side of the images, pixels.
+        size: Of the images.
         floor: Noise floor, dB.
         counts: Parameters of each stage.
         training: What it says of itself; None where there was none.
@@ -57,7 +58,9 @@ def make_manifest(
     """
     return {
         "model": settings.model,
-        "size": size,
+        "size": size.width if size.square else None,
+        "width": size.width,
+        "height": size.height,
         "recipe": {f: getattr(recipe, f) for f in recipe.__slots__},
         "profile": settings.profile,
         "seed": settings.seed,

@@ -18,6 +18,7 @@ from quantface_export.bundle import GOLDEN, REPORT, load_bundle, new_bundle, wri
 from quantface_export.clock import Clock
 from quantface_export.errors import QuantfaceError
 from quantface_export.finished import WorkFolder, belongs_to
+from quantface_export.image_size import ImageSize
 from quantface_export.manifest import make_manifest, stage_sizes, total_bytes
 from quantface_export.models import find_source, image_size
 from quantface_export.quantize_stages import quantize_stages
@@ -128,17 +129,26 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
 
 
 def calibration_images(
-    settings: BuildSettings, size: int
+    settings: BuildSettings, size: ImageSize
 ) -> tuple[list[Image], list[Image] | None]:
-    """Calibration images and, where they are generated, their clean originals."""
+    """Calibration images and, where they are generated, their clean originals.
+
+    They are cut out of squares; of a size that is not square, from the middle.
+    """
     if settings.calib_count < 1:
         raise QuantfaceError(f"--calib-count must be at least 1, got {settings.calib_count}")
     if settings.calib is None:
-        return generated(settings.calib_count, size, settings.seed)
+        degraded, clean = generated(settings.calib_count, size.longer, settings.seed)
+        return _cut(degraded, size), _cut(clean, size)
     try:
-        return from_folder(settings.calib, settings.calib_count, size), None
+        return _cut(from_folder(settings.calib, settings.calib_count, size.longer), size), None
     except ValueError as e:
         raise QuantfaceError(str(e)) from e
+
+
+def _cut(squares: list[Image], size: ImageSize) -> list[Image]:
+    top, left = (size.longer - size.height) // 2, (size.longer - size.width) // 2
+    return [x[top : top + size.height, left : left + size.width] for x in squares]
 
 
 def _failure(verified: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ class BuildSettings:
     Attributes:
         model: Name of the model.
         recipe: Name of the recipe.
-        size: Side of the images, pixels; None for the model's own.
+        size: Side of the images in pixels, or WIDTHxHEIGHT; None for the model's own.
         profile: What the graphs are written for: ``cpu``, or ``portable`` in standard ops only.
         calib: Folder of calibration images; None generates them.
         calib_count: How many calibration images.
@@ -63,7 +63,7 @@ class BuildSettings:
     osdface: Path | None = None
     keep_unstable: bool = False
     work: Path | None = None
-    size: int | None = None
+    size: str | None = None
     profile: Profile = "cpu"
 
     @property

@@ -52,12 +52,13 @@ def killed(settings: BuildSettings, text: str) -> list[str]:
 def settings(
     published: Path, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> BuildSettings:
-    """A short build: of the tiny model, verified as large ones are."""
+    """A short build: of the tiny model, images not square, verified as large ones are."""
     monkeypatch.setitem(MODELS, tiny.name, tiny)
     monkeypatch.setattr(pipeline, "LARGE", 0)
     return BuildSettings(
         model=tiny.name,
         recipe="w4a4",
+        size="64x40",
         weights=published,
         calib=None,
         calib_count=1,
