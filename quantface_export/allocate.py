@@ -200,7 +200,7 @@ def measured(
     degraded, clean = (
         to_tensors(images)
         for images in generated(
-            SWEEP_IMAGES, image_size(model.config, settings.size), settings.seed
+            SWEEP_IMAGES, image_size(model.config, settings.size).longer, settings.seed
         )
     )
     stages, sweep = model.stages(), Sweep()
@@ -229,6 +229,7 @@ def allocate_recipe(
     tables = measured(model, recipe, settings, progress)
     progress.step("allocating bits")
     recipe, summary = allocated(tables, recipe)
+    del summary["seconds"]  # a bundle holds nothing that differs from run to run
     return recipe, {**summary, "frechet_features": features_name(settings.inception)}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +116,6 @@ def report(
     path: Path,
     *,
     manifest: dict[str, Any],
-    command: str,
     distribution: Distribution | None,
     faces: Faces,
     sizes: dict[str, tuple[int, int]],
@@ -142,8 +140,7 @@ def report(
             model=manifest["model"],
             recipe=manifest["recipe"]["name"],
             seed=manifest["seed"],
-            created=date.today().isoformat(),
-            command=command,
+            command=manifest["reproduce"]["command"],
             versions=manifest["versions"],
             pictures=faces.pictures(),
             distribution=distribution,

@@ -38,7 +38,16 @@ class Bundle:
 
     @property
     def size(self) -> int:
-        """Side of the square images it restores, pixels."""
+        """Side of the square images it restores, pixels.
+
+        Raises:
+            BundleError: They are not square.
+        """
+        if self.manifest["size"] is None:
+            raise BundleError(
+                f"{self.path} takes images of {self.manifest['width']}x{self.manifest['height']} "
+                "pixels, and faces are cut as squares; build with one side as --size"
+            )
         return int(self.manifest["size"])
 
     def stage(self, name: str) -> Path:
@@ -46,7 +55,8 @@ class Bundle:
         return self.path / name / "model.onnx"
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hash of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -60,7 +70,7 @@ def _files(folder: Path) -> list[Path]:
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write ``quantface.json`` with the hash of every file that lies in ``folder``."""
     files = {
-        p.relative_to(folder).as_posix(): {"sha256": _sha256(p), "bytes": p.stat().st_size}
+        p.relative_to(folder).as_posix(): {"sha256": sha256(p), "bytes": p.stat().st_size}
         for p in _files(folder)
     }
     text = json.dumps({"format_version": FORMAT_VERSION, **manifest, "files": files}, indent=1)
@@ -93,7 +103,7 @@ def load_bundle(path: Path) -> Bundle:
         file = path / name
         if not file.is_file():
             raise BundleError(f"{file} is missing; copy the bundle again or build it again")
-        if _sha256(file) != entry["sha256"]:
+        if sha256(file) != entry["sha256"]:
             raise BundleError(
                 f"{file} has changed: its SHA-256 is not the manifest's {entry['sha256'][:12]}...; "
                 "copy the bundle again or build it again"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.folded import FoldedWeight
 from calibration.layers import quant_layers
 from calibration.recipe import Recipe
+from quantface_export.bundle import sha256
+from quantface_export.image_size import ImageSize
 from quantface_export.quantized import QuantizedStage
 from quantface_export.settings import BuildSettings
 
@@ -26,8 +31,10 @@ def make_manifest(
     settings: BuildSettings,
     recipe: Recipe,
     *,
+    files: list[Path],
+    images: NDArray[np.uint8],
     layers: list[dict[str, Any]],
-    size: int,
+    size: ImageSize,
     floor: float,
     counts: dict[str, int],
     training: dict[str, Any] | None,
@@ -35,11 +42,15 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Everything that is needed to understand and to repeat the build.
 
+    It is the same for every run with the same inputs: without dates, durations and paths.
+
     Args:
         settings: What was asked for.
         recipe: What was done.
+        files: The model's.
+        images: (N, h, w, 3) that it was calibrated on.
         layers: Rows of :func:`layer_rows`, of all stages.
-        size: Side of the images, pixels.
+        size: Of the images.
         floor: Noise floor, dB.
         counts: Parameters of each stage.
         training: What it says of itself; None where there was none.
@@ -47,7 +58,9 @@ def make_manifest(
     """
     return {
         "model": settings.model,
-        "size": size,
+        "size": size.width if size.square else None,
+        "width": size.width,
+        "height": size.height,
         "recipe": {f: getattr(recipe, f) for f in recipe.__slots__},
         "profile": settings.profile,
         "seed": settings.seed,
@@ -60,8 +73,14 @@ def make_manifest(
         "noise_floor_psnr_db": floor,
         "parameters": counts,
         "op_library": "optional: quantface::Hadamard has a function body in every model",
+        "reproduce": {
+            "command": settings.command,
+            "weights": [{"name": file.name, "sha256": sha256(file)} for file in files],
+            "images_sha256": hashlib.sha256(images.tobytes()).hexdigest(),
+        },
         "versions": {"quantface-export": version("quantface-export")}
-        | {name: version(name) for name in VERSIONED},
+        | {name: version(name) for name in VERSIONED}
+        | {"python": platform.python_version()},
         "layers": layers,
     }
 

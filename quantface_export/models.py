@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from quantface_export.errors import QuantfaceError
+from quantface_export.image_size import ImageSize, read_size
 from quantface_export.nano.weights import WEIGHTS, load_nano
 from quantface_export.osdface.checkpoint import Checkpoint, skeleton
 from quantface_export.osdface.config import MODELS, NANO, ModelConfig
@@ -81,25 +82,30 @@ def find_config(name: str) -> ModelConfig:
     return MODELS[name]
 
 
-def image_size(config: ModelConfig, size: int | None) -> int:
-    """The side that is asked for, or the model's own.
-
-    VAE and UNet must be able to halve it evenly: from half to twice the model's own side, in
-    steps of what they shrink an image by, 64 for OSDFace.
+def image_size(config: ModelConfig, size: str | None) -> ImageSize:
+    """The size that is asked for, a side or ``WIDTHxHEIGHT``, or the model's own.
 
     Raises:
-        QuantfaceError: Any other side.
+        QuantfaceError: A side that :func:`possible_sides` does not have.
     """
-    if size is None:
-        return config.size
+    found = ImageSize(width=config.size, height=config.size) if size is None else read_size(size)
+    sides = possible_sides(config)
+    for side in (found.width, found.height):
+        if side not in sides:
+            raise QuantfaceError(
+                f"--size must be a multiple of {sides.step} from {sides.start} to {sides[-1]} for "
+                f"{config.name}, got {size}"
+            )
+    return found
+
+
+def possible_sides(config: ModelConfig) -> range:
+    """Sides that VAE and UNet can halve evenly: from half to twice the model's own.
+
+    In steps of what they shrink an image by, 64 for OSDFace.
+    """
     levels = [len(part["block_out_channels"]) - 1 for part in (config.vae, config.unet)]
-    step, least, most = 1 << sum(levels), config.size // 2, config.size * 2
-    if size % step or not least <= size <= most:
-        raise QuantfaceError(
-            f"--size must be a multiple of {step} from {least} to {most} for {config.name}, "
-            f"got {size}"
-        )
-    return size
+    return range(config.size // 2, config.size * 2 + 1, 1 << sum(levels))
 
 
 def parameters(model: Osdface) -> dict[str, int]:

@@ -16,7 +16,7 @@ from calibration.recipe import Recipe
 from quantface_export.allocate import SiteTable, allocated, measured, require_budget
 from quantface_export.console import make_folder
 from quantface_export.features import features_name
-from quantface_export.models import find_source
+from quantface_export.models import find_source, image_size
 from quantface_export.pipeline import calibration_images
 from quantface_export.quantized import quantize_stage, stage_inputs
 from quantface_export.recipes import load_recipe, write_recipe
@@ -49,7 +49,7 @@ def allocate_command(
     write_recipe(settings.out, dataclasses.replace(mixed, name=f"{recipe.name}-mp"))
     summary["frechet_features"] = features_name(settings.inception)
     if pareto:
-        images, _ = calibration_images(settings, model.config.size)
+        images, _ = calibration_images(settings, image_size(model.config, None))
         points = measure_budgets(tables, recipe, to_tensors(images), settings, progress)
         draw_pareto(points, settings.out.with_suffix(".png"), recipe.name)
         summary["pareto"] = points

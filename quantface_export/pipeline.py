@@ -18,6 +18,7 @@ from quantface_export.bundle import GOLDEN, REPORT, load_bundle, new_bundle, wri
 from quantface_export.clock import Clock
 from quantface_export.errors import QuantfaceError
 from quantface_export.finished import WorkFolder, belongs_to
+from quantface_export.image_size import ImageSize
 from quantface_export.manifest import make_manifest, stage_sizes, total_bytes
 from quantface_export.models import find_source, image_size
 from quantface_export.quantize_stages import quantize_stages
@@ -26,7 +27,7 @@ from quantface_export.reference import to_tensors
 from quantface_export.resources import require_disk
 from quantface_export.settings import BuildSettings
 from quantface_export.stages import STAGES
-from quantface_export.verify import MIN_PSNR_DB, only_unstable, verify
+from quantface_export.verify import MIN_PSNR_DB, verify
 
 Image = NDArray[np.uint8]
 
@@ -84,6 +85,8 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         manifest = make_manifest(
             settings,
             done.together.recipe,
+            files=source.files,
+            images=np.stack(images),
             layers=[row for stage in done.stages.values() for row in stage.rows],
             size=size,
             floor=done.floor,
@@ -94,15 +97,13 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         write_manifest(folder, manifest)
         with clock("verify"):
             verified = verify(load_bundle(folder), progress, quick=large)
-        kept = settings.keep_unstable and only_unstable(verified)
-        if not (verified["passed"] or kept):
+        if not (verified["passed"] or (settings.keep_unstable and verified["unstable"])):
             raise VerificationError(_failure(verified))
         sizes = stage_sizes(folder, counts)
         progress.step("writing the report")
         report(
             folder / REPORT,
             manifest=manifest,
-            command=settings.command,
             distribution=done.stages["unet"].distribution,
             faces=Faces(
                 before=images,
@@ -128,17 +129,26 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
 
 
 def calibration_images(
-    settings: BuildSettings, size: int
+    settings: BuildSettings, size: ImageSize
 ) -> tuple[list[Image], list[Image] | None]:
-    """Calibration images and, where they are generated, their clean originals."""
+    """Calibration images and, where they are generated, their clean originals.
+
+    They are cut out of squares; of a size that is not square, from the middle.
+    """
     if settings.calib_count < 1:
         raise QuantfaceError(f"--calib-count must be at least 1, got {settings.calib_count}")
     if settings.calib is None:
-        return generated(settings.calib_count, size, settings.seed)
+        degraded, clean = generated(settings.calib_count, size.longer, settings.seed)
+        return _cut(degraded, size), _cut(clean, size)
     try:
-        return from_folder(settings.calib, settings.calib_count, size), None
+        return _cut(from_folder(settings.calib, settings.calib_count, size.longer), size), None
     except ValueError as e:
         raise QuantfaceError(str(e)) from e
+
+
+def _cut(squares: list[Image], size: ImageSize) -> list[Image]:
+    top, left = (size.longer - size.height) // 2, (size.longer - size.width) // 2
+    return [x[top : top + size.height, left : left + size.width] for x in squares]
 
 
 def _failure(verified: dict[str, Any]) -> str:
@@ -151,7 +161,7 @@ def _failure(verified: dict[str, Any]) -> str:
             f"layer {s['worst_layer']}; at most 1e-4 by 1 were expected; nothing was written"
         )
     e = verified["end_to_end"]
-    if only_unstable(verified):
+    if verified["unstable"]:
         return (
             f"every layer is right, but rounding ties spread: the picture is {e['psnr_db']:.1f} dB "
             f"from the reference's, which is {e['noise_floor_psnr_db']:.1f} dB from itself in "

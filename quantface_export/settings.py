@@ -23,7 +23,7 @@ class BuildSettings:
     Attributes:
         model: Name of the model.
         recipe: Name of the recipe.
-        size: Side of the images, pixels; None for the model's own.
+        size: Side of the images in pixels, or WIDTHxHEIGHT; None for the model's own.
         profile: What the graphs are written for: ``cpu``, or ``portable`` in standard ops only.
         calib: Folder of calibration images; None generates them.
         calib_count: How many calibration images.
@@ -63,23 +63,27 @@ class BuildSettings:
     osdface: Path | None = None
     keep_unstable: bool = False
     work: Path | None = None
-    size: int | None = None
+    size: str | None = None
     profile: Profile = "cpu"
 
     @property
     def command(self) -> str:
-        """The command line that makes the same bundle."""
+        """The command line that makes the same bundle; words in capitals stand for paths."""
         paths = {
             "--weights": self.weights,
             "--sd": self.sd,
             "--osdface": self.osdface,
             "--calib": self.calib,
+            "--lpips": self.lpips,
+            "--lpips-linear": self.lpips_linear,
+            "--inception": self.inception,
         }
-        given = "".join(f" {option} {path}" for option, path in paths.items() if path is not None)
+        given = "".join(f" {o} {o[2:].upper()}" for o, path in paths.items() if path is not None)
+        given += " --keep-unstable" if self.keep_unstable else ""
         size = "" if self.size is None else f" --size {self.size}"
         size += "" if self.profile == "cpu" else f" --profile {self.profile}"
         return (
-            f"quantface-export build --model {self.model}{size} --recipe {self.recipe}{given} "
-            f"--calib-count {self.calib_count} --seed {self.seed} "
+            f"quantface-export build --model {self.model}{size} --recipe {Path(self.recipe).name}"
+            f"{given} --calib-count {self.calib_count} --seed {self.seed} "
             f"--train-steps {self.train_steps} --train-rate {self.train_rate:g}"
         )

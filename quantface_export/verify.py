@@ -62,7 +62,7 @@ def verify(bundle: Bundle, progress: Progress = SILENT, *, quick: bool = False) 
         quick: Only under ``QUICK_CASES``, not with other settings and the Python op as well.
 
     Returns:
-        The JSON of the command: ``passed``, ``stages``, ``end_to_end``, ``fusion``.
+        The JSON of the command: ``passed``, ``unstable``, ``stages``, ``end_to_end``, ``fusion``.
     """
     golden = {k: v for k, v in np.load(bundle.path / GOLDEN).items()}
     fusion = _fusion(bundle)
@@ -72,7 +72,8 @@ def verify(bundle: Bundle, progress: Progress = SILENT, *, quick: bool = False) 
     optimizations = sorted({optimization for _, optimization in cases}, reverse=True)
     end_to_end = _end_to_end(bundle, golden, optimizations, progress)
     passed = all(s["passed"] for s in stages) and end_to_end["passed"] and not fusion["missing"]
-    return {"passed": passed, "stages": stages, "end_to_end": end_to_end, "fusion": fusion}
+    found = {"passed": passed, "stages": stages, "end_to_end": end_to_end, "fusion": fusion}
+    return found | {"unstable": only_unstable(found)}
 
 
 def only_unstable(verified: dict[str, Any]) -> bool:

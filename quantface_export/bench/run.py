@@ -117,7 +117,7 @@ def bench(
         seen[row].append(one_turn(orders[row]))
     result: dict[str, Any] = {
         "model": settings.model,
-        "size": size,
+        "size": size.width if size.square else str(size),
         "threads": threads,
         "rounds": rounds,
         "rows": [_row(row, seen[row], models[ROWS[row][0]]) for row in rows],

@@ -11,7 +11,7 @@ def speed(result: dict[str, Any]) -> Table:
     """One row per row: seconds by stage, memory and disk."""
     size, threads = result["size"], result["threads"]
     table = Table(
-        title=f"{result['model']}, {size}x{size}, {threads} thread{'s' * (threads > 1)}, "
+        title=f"{result['model']}, {size} px, {threads} thread{'s' * (threads > 1)}, "
         f"milliseconds, median of {result['rounds']} turns",
         caption=", ".join(f"{name} {value:.2f}" for name, value in result["ratios"].items()),
     )

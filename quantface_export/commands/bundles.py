@@ -38,7 +38,10 @@ def build(
         Path | None, typer.Option(help="Folder of OSDFace's own three files.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels; the model's own if left out.")
+        str | None,
+        typer.Option(
+            help="Side of the images in pixels, or WIDTHxHEIGHT; the model's own if left out."
+        ),
     ] = None,
     profile: Annotated[
         Profile,

@@ -203,7 +203,8 @@ def bench(
         Path | None, typer.Option(help="Bundle to time; one is built, untrained, if left out.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels; the model's own if left out.")
+        str | None,
+        typer.Option(help="Side or WIDTHxHEIGHT in pixels; the model's own if left out."),
     ] = None,
     rows: Annotated[
         str, typer.Option(help="Comma-separated.")

@@ -27,7 +27,7 @@ from quantface_export.compare.landmarks import load_landmark_net
 from quantface_export.compare.scores import Judge, Scores
 from quantface_export.errors import QuantfaceError
 from quantface_export.features import features_name, load_features
-from quantface_export.models import find_source
+from quantface_export.models import find_source, image_size
 from quantface_export.nano.data import HELD_OUT
 from quantface_export.nano.weights import load_nano
 from quantface_export.osdface.config import NANO
@@ -178,7 +178,7 @@ def run_recipe(
 ) -> Outcome:
     """Quantize nano by ``recipe``, lower it, and restore the faces with ONNX Runtime."""
     source = find_source(settings)
-    images, _ = calibration_images(settings, source.config.size)
+    images, _ = calibration_images(settings, image_size(source.config, None))
     clock = Clock()
     done = quantize_model(source.model(), recipe, to_tensors(images), settings, clock, progress)
     built = clock.total

@@ -47,7 +47,7 @@ def cost(model: str, size: int | None, recipes: Iterable[Recipe]) -> dict[str, A
         QuantfaceError: Unknown model, a size that it can't take, or a recipe of another model.
     """
     config = find_config(model)
-    size = image_size(config, size)
+    size = image_size(config, None if size is None else str(size)).longer
     paper = PAPER if (model, size) == ("osdface", 512) else {}
     return {"model": model, "size": size, **compared(walk(config, size), recipes, paper)}
 

@@ -125,8 +125,7 @@ class ReportData:
         model: Name of the model.
         recipe: Name of the recipe.
         seed: Seed of the build.
-        created: When, in words or ISO 8601.
-        command: The command line that makes the same bundle.
+        command: The command line that makes the same bundle; words in capitals are paths.
         versions: Version by package.
         pictures: Faces before and after.
         distribution: One convolution's input ranges.
@@ -142,7 +141,6 @@ class ReportData:
     model: str
     recipe: str
     seed: int
-    created: str
     command: str
     versions: Mapping[str, str] = field(default_factory=dict)
     pictures: Sequence[Picture] = ()

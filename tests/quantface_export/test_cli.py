@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from calibration.recipe import RECIPES
 from quantface_export.bundle import MANIFEST, load_bundle, write_manifest
-from quantface_export.cost.count import online_sites
+from quantface_export.cost.count import exported_stage, online_sites
 from quantface_export.cost.walk import walk
 from quantface_export.osdface.config import NANO
 from quantface_export.osdface.plan import FLOAT_LAYERS
@@ -55,6 +55,19 @@ def test_cost_counts_the_layers_that_were_built(built: Built) -> None:
         assert all(row["name"] in stage.sites[row["site"]].layers for row in rows)
         online = {row["site"] for row in rows if row["transform"] == "online"}
         assert online == set(online_sites(name, stage, RECIPES["w4a4"]))
+        counted = 4 * exported_stage(name, stage, RECIPES["w4a4"]).params
+        assert stored_bytes(built[0] / name / "model.onnx") == pytest.approx(counted, rel=0.02)
+
+
+def stored_bytes(model: Path) -> int:
+    """Bytes of a graph's tensors, without the mask by which the embedder finds repeated codes."""
+    graph = onnx.load(model, load_external_data=False).graph
+    external = [{e.key: e.value for e in t.external_data} for t in graph.initializer]
+    return sum(
+        int(e["length"]) if e else len(t.raw_data)
+        for t, e in zip(graph.initializer, external, strict=True)
+        if "ones_like" not in t.name
+    )
 
 
 def test_build_holds_both_gates(built: Built) -> None:

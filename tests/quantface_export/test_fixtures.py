@@ -28,7 +28,7 @@ from quantface_export.osdface.fixtures import FixtureSettings, needed_bytes, wri
 from quantface_export.osdface.locate import LORA, SD_FOLDER, STEM, find_weights
 from quantface_export.osdface.prepare import prepare
 from quantface_export.osdface.published import published_shapes
-from quantface_export.osdface.random_weights import OUTLIER, draw
+from quantface_export.osdface.random_weights import LEADING, OUTLIER, draw
 from quantface_export.reference import run_stages, to_tensors
 from quantface_export.resources import ResourceError
 from quantface_export.settings import BuildSettings
@@ -186,7 +186,7 @@ def test_a_build_takes_these_files(nano_files: Path) -> None:
         model="nano", recipe="w4a4", calib=None, calib_count=1, seed=0, out=Path("x")
     )
     given = replace(settings, sd=nano_files / SD_FOLDER, osdface=nano_files)
-    assert f" --sd {nano_files / SD_FOLDER} --osdface {nano_files} " in given.command
+    assert " --sd SD --osdface OSDFACE " in given.command
     embedded, theirs = (find_source(s).model().state_dict() for s in (settings, given))
     checkpoint = Checkpoint(NANO, find_weights(nano_files)).model()
     prepare(checkpoint)
@@ -201,6 +201,14 @@ def test_outlier_channels() -> None:
     usual = weight[weight < OUTLIER]
     assert sorted(weight)[-6:-4] == [pytest.approx(usual.max()), OUTLIER]
     assert usual.std() == pytest.approx(0.2, rel=0.2)
+
+
+@pytest.mark.parametrize("key", ["down_blocks.0.resnets.0.conv1.weight", "conv_out.weight"])
+def test_few_directions_carry_a_layer(key: str) -> None:
+    values = np.linalg.svd(draw("unet", key, (64, 64, 3, 3), 0).reshape(64, -1), compute_uv=False)
+    energy = np.cumsum(values**2) / np.sum(values**2)
+    assert energy[LEADING - 4] < 0.99
+    assert energy[LEADING - 1] > 0.997
 
 
 def test_the_command_line(nano_files: Path, tmp_path: Path) -> None:

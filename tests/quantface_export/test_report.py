@@ -143,7 +143,6 @@ def data() -> ReportData:
         model="nano",
         recipe="w4a4",
         seed=11,
-        created="2025-01-02 03:04 UTC",
         command="quantface-export build --recipe w4a4 --seed 11 --out bundle",
         versions={"torch": "2.13.0", "onnxruntime": "1.23.0"},
         pictures=[picture(0), picture(1, clean=False, psnr_db=math.inf)],
@@ -205,9 +204,10 @@ def test_pictures_are_the_given_ones_bit_for_bit(page, data):
     [
         (verification(passed=True), "✓ Passed", "✗"),
         (verification(passed=False), "✗ Failed", "✓ Passed"),
+        (verification(passed=False) | {"unstable": True}, "– Unstable", "Do not ship"),
         (None, "Not verified", "✓"),
     ],
-    ids=["passed", "failed", "none"],
+    ids=["passed", "failed", "unstable", "none"],
 )
 def test_verdict_is_a_word(data, tmp_path, verify, word, absent):
     text = render(replace(data, verify=verify), tmp_path).text
@@ -288,7 +288,7 @@ def test_order_of_the_page(page):
 
 
 def test_empty_parts_are_left_out(tmp_path):
-    bare = ReportData(model="nano", recipe="w4a4", seed=0, created="today", command="build")
+    bare = ReportData(model="nano", recipe="w4a4", seed=0, command="build")
     page = render(bare, tmp_path)
     assert [attributes["id"] for attributes in page.all("section")] == ["reproduce"]
 

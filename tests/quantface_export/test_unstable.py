@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from quantface_export.console import console, print_verified
 from quantface_export.pipeline import _failure
 from quantface_export.verify import only_unstable
 
@@ -17,14 +18,15 @@ def verified(psnr: float, floor: float, *, layers: bool = True, missing: int = 0
         "optimization": "all",
         "passed": layers,
         "mismatch_fraction": 0.1,
+        "sqnr_db": 40.0,
         "lsb_max": 3,
         "worst_layer": "x",
     }
     needed = max(40.0, floor - 6.02)
-    return {
+    found = {
         "passed": False,
         "stages": [stage],
-        "fusion": {"missing": ["unet: x"] * missing},
+        "fusion": {"missing": ["unet: x"] * missing, "planned": 9, "fused": 9 - missing},
         "end_to_end": {
             "psnr_db": psnr,
             "noise_floor_psnr_db": floor,
@@ -32,6 +34,7 @@ def verified(psnr: float, floor: float, *, layers: bool = True, missing: int = 0
             "passed": psnr >= needed,
         },
     }
+    return found | {"unstable": only_unstable(found)}
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,19 @@ def test_the_message_says_what_it_is() -> None:
     assert "rounding ties spread: the picture is 13.2 dB" in _failure(verified(13.2, 13.5))
     assert "end-to-end parity failed: 39.0 dB" in _failure(verified(39.0, 60.0))
     assert "parity failed in unet" in _failure(verified(13.2, 13.5, layers=False))
+
+
+@pytest.mark.parametrize(
+    ("made", "says", "not_says"),
+    [
+        (verified(45.0, 50.0) | {"passed": True}, "passed", "FAILED"),
+        (verified(13.2, 13.5), "every layer is right, but in this model rounding ties", "FAILED"),
+        (verified(39.0, 60.0), "FAILED", "every layer is right"),
+    ],
+)
+def test_the_terminal_says_what_is_true(made: dict[str, Any], says: str, not_says: str) -> None:
+    with console.capture() as captured:
+        print_verified(made)
+    text = " ".join(captured.get().split())
+    assert says in text
+    assert not_says not in text
