@@ -90,6 +90,13 @@ def to_tensor(images: Tensor | Image) -> Tensor:
     return torch.as_tensor(images).movedim(-1, -3).float() / 127.5 - 1
 
 
+def same_square(side: int, *images: Tensor) -> list[Tensor]:
+    """The same random square of every picture, at multiples of 8 pixels: (..., s, s, 3)."""
+    places = (images[0].shape[-2] - side) // 8 + 1
+    top, left = (int(i) * 8 for i in torch.randint(places, (2,)))
+    return [x[..., top : top + side, left : left + side, :] for x in images]
+
+
 class Batches(IterableDataset[tuple[Tensor, Tensor]]):
     """Batches from number ``start`` on without end, the same for any number of workers.
 

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from quantface_export.osdface.config import NANO, VAE_SCALING
 from quantface_export.osdface.model import Osdface
 
-VRE_SIDE = NANO.size >> (len(NANO.vre.multipliers) - 1)
+VRE_SHRINK = 1 << (len(NANO.vre.multipliers) - 1)
 AUTOENCODER_WEIGHT = 0.3
 CODEBOOK_WEIGHT = 0.3
 KL_WEIGHT = 1e-6
@@ -74,7 +74,11 @@ def kl_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def model_loss(
-    model: Osdface, decoder: CodeDecoder, degraded: Tensor, clean: Tensor
+    model: Osdface,
+    decoder: CodeDecoder,
+    degraded: Tensor,
+    clean: Tensor,
+    rebuilt: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """One pass through all stages.
 
@@ -83,6 +87,7 @@ def model_loss(
         decoder: Draws the clean image from the VRE's codes.
         degraded: (N, 3, s, s) in [-1, 1].
         clean: Like ``degraded``.
+        rebuilt: Share of the clean images that the autoencoder learns from, above 0.
 
     Returns:
         The sum of the three losses, and the restored images in about [-1, 1].
@@ -90,15 +95,18 @@ def model_loss(
     codes, codebook = _codebook(model, decoder, degraded, clean)
     prompt = model.vre.embedding_change(codes)
     vae = model.vae_encoder
-    moments = vae.quant_conv(vae.encoder(torch.cat([degraded, clean]))).float()
-    (mean_degraded, mean), (_, log_variance) = (m.chunk(2) for m in moments.chunk(2, dim=1))
+    count = len(clean)
+    target = clean[: math.ceil(count * rebuilt)]
+    moments = vae.quant_conv(vae.encoder(torch.cat([degraded, target]))).float()
+    means, log_variances = moments.chunk(2, dim=1)
+    mean_degraded, mean, log_variance = means[:count], means[count:], log_variances[count:]
     log_variance = log_variance.clamp(-30, 20)
     sampled = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
     x0 = model.unet(mean_degraded * VAE_SCALING, prompt)
     z = torch.cat([x0.float() / VAE_SCALING, sampled])
     images = model.vae_decoder.decoder(model.vae_decoder.post_quant_conv(z))
-    restored, rebuilt = images.float().chunk(2)
-    autoencoder = pixel_loss(rebuilt, clean) + KL_WEIGHT * kl_loss(mean, log_variance)
+    restored, drawn = images.float().tensor_split([count])
+    autoencoder = pixel_loss(drawn, target) + KL_WEIGHT * kl_loss(mean, log_variance)
     loss = pixel_loss(restored, clean) + AUTOENCODER_WEIGHT * autoencoder
     return loss + CODEBOOK_WEIGHT * codebook, restored
 
@@ -113,8 +121,9 @@ def _codebook(
         codes = vre.quantize.prompt(z.detach())
         _, index = vre.quantize.nearest(z.detach())
         q = vre.quantize.embedding(index)
+    side = clean.shape[-1] // VRE_SHRINK
     tie = F.mse_loss(q, z.detach()) + 0.25 * F.mse_loss(z, q.detach())
-    grid = (z + (q - z).detach()).transpose(1, 2).unflatten(2, (VRE_SIDE, VRE_SIDE))
+    grid = (z + (q - z).detach()).transpose(1, 2).unflatten(2, (side, side))
     return codes, pixel_loss(decoder(grid), clean) + tie
 
 

@@ -25,7 +25,7 @@ from quantface_export.nano.weights import WEIGHTS, load_nano, save_nano
 from quantface_export.osdface.config import NANO
 from quantface_export.osdface.model import Osdface
 
-SAVE_EVERY = 500
+SAVE_EVERY = 100
 REPORT_EVERY = 0.1
 
 
@@ -47,9 +47,9 @@ def train(
         seed: Of the faces, the pairs and the initial weights.
         device: ``cpu`` or ``cuda``.
         workers: Processes that render and degrade; 0 for this one.
-        checkpoint: File to go on from, rewritten every 500 steps and at the end.
+        checkpoint: File to go on from, rewritten every 100 steps and at the end.
         weights: File for the averaged weights so far, rewritten every tenth of the run.
-        start: Weights to start from; None starts from random ones.
+        start: Weights to start from; None starts as the schedule says.
         resume: Go on from the checkpoint, with the same seed and schedule.
     """
     cv2.setNumThreads(1)  # here: a forked worker that changes it waits for ever
@@ -96,7 +96,7 @@ def main() -> None:
         usual = ROBUST
     for field in fields(Schedule):
         default = getattr(usual, field.name)
-        kind = type(default) if field.name != "minutes" else float
+        kind = float if field.name in ("minutes", "trunk") else type(default)
         parser.add_argument(
             f"--{field.name}", type=kind, default=default, help=f"default {default}"
         )
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("build/nano"), help="folder for checkpoint and pictures"
     )
-    parser.add_argument("--start", type=Path, help="weights to start from; random if left out")
+    parser.add_argument("--start", type=Path, help="weights to start from; see --trunk if left out")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)

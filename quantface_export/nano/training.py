@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from quantface_export.nano.data import to_tensor
+from quantface_export.nano.data import same_square, to_tensor
 from quantface_export.nano.losses import (
     CodeDecoder,
     Critic,
@@ -20,6 +20,7 @@ from quantface_export.nano.losses import (
     revive_codes,
     sharpness_loss,
 )
+from quantface_export.nano.start import begin_linear, trunk
 from quantface_export.osdface.config import NANO
 from quantface_export.osdface.model import Osdface
 
@@ -42,6 +43,11 @@ class Schedule:
         noise: Gaussian noise on the input of every convolution and linear layer, as a share
             of the input's RMS: a network that learns under it keeps its signal above the
             rounding noise of 4 bits (about 0.1).
+        rebuilt: Share of each batch that the autoencoder alone learns from as well.
+        crop: Side of the crops that the run begins with, a multiple of 16.
+        cropped: Share of the run that learns from crops, one random place per step; 0 for none.
+        trunk: Begin linear (`nano.start`) and learn the trunk at this share of the rate; None
+            for a random start.
         minutes: The run ends after this time if that is sooner; None for no limit.
     """
 
@@ -51,7 +57,17 @@ class Schedule:
     rate: float = 1e-3
     sharpen: float = 1.0
     noise: float = 0.0
+    rebuilt: float = 1.0
+    crop: int = 64
+    cropped: float = 0.0
+    trunk: float | None = None
     minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.crop % 16 or not 0 < self.crop <= NANO.size:
+            raise ValueError(f"crop must be a multiple of 16 up to {NANO.size}, got {self.crop}")
+        if not 0 < self.rebuilt <= 1:
+            raise ValueError(f"rebuilt must be above 0 and at most 1, got {self.rebuilt}")
 
     def share(self, step: int, seconds: float) -> float:
         """How much of the run is done, 0..1."""
@@ -113,11 +129,15 @@ class Training:
         self.layout = torch.channels_last if device == "cuda" else torch.contiguous_format
         for module in (self.model, self.decoder, self.critic):
             module.to(memory_format=self.layout)  # type: ignore[call-overload]
+        if schedule.trunk is not None:
+            begin_linear(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=_average)
         if schedule.noise:
             add_noise(self.model, schedule.noise)
         self.parameters = [*self.model.parameters(), *self.decoder.parameters()]
         self.optimizer = self._adam(self.parameters, schedule.rate)
+        if schedule.trunk is not None:
+            self._slow_down(trunk(self.model), schedule.trunk)
         self.critic_optimizer = self._adam(list(self.critic.parameters()), CRITIC_RATE)
         self.number, self.seconds = 0, 0.0
 
@@ -126,6 +146,13 @@ class Training:
         return torch.optim.AdamW(
             parameters, rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=fused
         )
+
+    def _slow_down(self, parameters: list[nn.Parameter], share: float) -> None:
+        """Move these parameters to a group of their own, at a share of the learning rate."""
+        slow = {id(p) for p in parameters}
+        first = self.optimizer.param_groups[0]
+        first["params"] = [p for p in self.parameters if id(p) not in slow]
+        self.optimizer.add_param_group({"params": parameters, "share": share})
 
     def start_from(self, model: Osdface) -> None:
         """Take over a trained model's weights."""
@@ -141,6 +168,8 @@ class Training:
         """Learn from one batch, (N, s, s, 3) uint8 each; returns the loss without waiting."""
         share = self.share
         torch.manual_seed(self.seed * 1_000_003 + self.number)
+        if share < self.schedule.cropped:
+            degraded, clean = same_square(self.schedule.crop, degraded, clean)
         degraded, clean = (
             to_tensor(x.to(self.device, non_blocking=True)).contiguous(memory_format=self.layout)
             for x in (degraded, clean)
@@ -149,7 +178,9 @@ class Training:
             revive_codes(self.model, degraded)
         sharpen = share >= self.schedule.sharpen
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            loss, restored = model_loss(self.model, self.decoder, degraded, clean)
+            loss, restored = model_loss(
+                self.model, self.decoder, degraded, clean, self.schedule.rebuilt
+            )
             total = loss + sharpness_loss(self.critic, restored, clean) if sharpen else loss
         self._descend(self.optimizer, self.parameters, total, self.schedule.rate_at(share))
         if sharpen:
@@ -172,7 +203,8 @@ class Training:
         rate: float | None,
     ) -> None:
         if rate is not None:
-            optimizer.param_groups[0]["lr"] = rate
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.get("share", 1.0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -50,8 +50,13 @@ def test_seeds_that_reach_held_out_faces_are_refused(seed):
         rendered_faces(seed, 1, NANO.size, workers=0)
 
 
-def test_resumed_training_equals_uninterrupted_training(faces, tmp_path):
-    schedule = Schedule(steps=2, batch=1, faces=len(faces), sharpen=0.5)
+@pytest.mark.parametrize(
+    "pace",
+    [{"sharpen": 0.5}, {"rebuilt": 0.25, "crop": 48, "cropped": 0.9, "trunk": 0.1}],
+    ids=["critic", "linear start"],
+)
+def test_resumed_training_equals_uninterrupted_training(faces, tmp_path, pace):
+    schedule = Schedule(steps=2, batch=1, faces=len(faces), **pace)
     batches = list(zip(range(2), Batches(0, faces, schedule.batch), strict=False))
 
     whole = Training(schedule, 0, "cpu")
