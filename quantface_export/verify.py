@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.progress import SILENT, Progress
+from onnx_ops.library import library_path
 from quantface_export.bundle import GOLDEN, Bundle
 from quantface_export.contract import read_fusion
 from quantface_export.parity import compare_stage
@@ -30,6 +31,9 @@ CASES: tuple[tuple[Variant, Optimization], ...] = (
     ("python", "all"),
 )
 """Variants and optimization levels that every stage is run under."""
+
+NATIVE: tuple[Variant, Optimization] = ("native", "all")
+"""What ``restore`` runs where the native kernels were built; every stage is run so there too."""
 
 QUICK_CASES: tuple[tuple[Variant, Optimization], ...] = (("function", "all"),)
 """What apps run: stock ONNX Runtime at its defaults."""
@@ -59,14 +63,15 @@ def verify(bundle: Bundle, progress: Progress = SILENT, *, quick: bool = False) 
     Args:
         bundle: A loaded bundle.
         progress: Told of each stage, setting and image.
-        quick: Only under ``QUICK_CASES``, not with other settings and the Python op as well.
+        quick: Only under ``QUICK_CASES``, not with other settings and kernels as well.
 
     Returns:
         The JSON of the command: ``passed``, ``unstable``, ``stages``, ``end_to_end``, ``fusion``.
     """
     golden = {k: v for k, v in np.load(bundle.path / GOLDEN).items()}
     fusion = _fusion(bundle)
-    cases = QUICK_CASES if quick else CASES
+    native = () if library_path() is None else (NATIVE,)
+    cases = QUICK_CASES if quick else (*CASES, *native)
     runs = [(name, *case) for name in STAGES for case in cases]
     stages = [_stage(bundle, golden, *run) for run in progress.track(runs, "verifying layers")]
     optimizations = sorted({optimization for _, optimization in cases}, reverse=True)

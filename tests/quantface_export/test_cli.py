@@ -16,6 +16,7 @@ import skimage.data
 from onnx import numpy_helper
 
 from calibration.recipe import RECIPES
+from onnx_ops.library import library_path
 from quantface_export.bundle import MANIFEST, load_bundle, write_manifest
 from quantface_export.cost.count import exported_stage, online_sites
 from quantface_export.cost.walk import walk
@@ -75,7 +76,7 @@ def test_build_holds_both_gates(built: Built) -> None:
     assert verified["passed"]
     assert verified["fusion"]["missing"] == []
     assert verified["fusion"]["planned"] == verified["fusion"]["fused"] > 200
-    assert len(verified["stages"]) == 16
+    assert len(verified["stages"]) == (16 if library_path() is None else 20)
     for stage in verified["stages"]:
         assert set(stage) >= STAGE_KEYS
         assert stage["mismatch_fraction"] <= 1e-4
@@ -91,15 +92,13 @@ def test_verify_repeats_it_without_torch(built: Built, tmp_path: Path) -> None:
     )
     target = tmp_path / "v.json"
     done = subprocess.run(
-        [sys.executable, "-c", code, "verify", str(built[0]), "--json", str(target)],
+        [sys.executable, "-c", code, "verify", str(built[0]), "--quick", "--json", str(target)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     again = json.loads(target.read_text())
     assert again["fusion"] == built[1]["verify"]["fusion"]
-    assert again["end_to_end"]["psnr_db"] == pytest.approx(
-        built[1]["verify"]["end_to_end"]["psnr_db"], abs=0.01
-    )
+    assert again["end_to_end"]["psnr_db"] >= built[1]["verify"]["end_to_end"]["psnr_db"] - 0.01
 
 
 def test_verify_fails_on_a_wrong_weight(command: Command, copied: Path) -> None:
@@ -117,7 +116,7 @@ def test_verify_fails_on_a_wrong_weight(command: Command, copied: Path) -> None:
         copied, {k: v for k, v in manifest.items() if k not in ("files", "format_version")}
     )
     load_bundle(copied)
-    done = command("verify", copied)
+    done = command("verify", copied, "--quick")
     assert done.returncode == 1
     assert "FAILED" in done.stderr
 
