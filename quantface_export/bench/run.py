@@ -177,7 +177,6 @@ def _bundle(settings: BuildSettings, given: Path | None, work: Path, progress: P
         build(
             dataclasses.replace(
                 settings,
-                recipe="w4a4",
                 out=made,
                 train_steps=0,
                 keep_unstable=True,

@@ -235,8 +235,6 @@ def bench(
         out=work,
         size=size,
         weights=weights,
-        train_steps=0,
-        keep_unstable=True,
     )
     with reporting("bench") as progress:
         result = run.bench(
