@@ -35,7 +35,9 @@ def make_manifest(
     images: NDArray[np.uint8],
     layers: list[dict[str, Any]],
     size: ImageSize,
+    sides: range | None,
     floor: float,
+    other_sizes: dict[str, float],
     counts: dict[str, int],
     training: dict[str, Any] | None,
     allocation: dict[str, Any] | None,
@@ -51,7 +53,9 @@ def make_manifest(
         images: (N, h, w, 3) that it was calibrated on.
         layers: Rows of :func:`layer_rows`, of all stages.
         size: Of the images.
+        sides: Widths and heights that the graphs take; None for those of ``size`` alone.
         floor: Noise floor, dB.
+        other_sizes: Noise floors at other sizes that the bundle has goldens of.
         counts: Parameters of each stage.
         training: What it says of itself; None where there was none.
         allocation: The same.
@@ -61,6 +65,9 @@ def make_manifest(
         "size": size.width if size.square else None,
         "width": size.width,
         "height": size.height,
+        "sides": None
+        if sides is None
+        else {"step": sides.step, "least": sides.start, "most": sides[-1]},
         "recipe": {f: getattr(recipe, f) for f in recipe.__slots__},
         "profile": settings.profile,
         "seed": settings.seed,
@@ -71,6 +78,7 @@ def make_manifest(
         "training": training,
         "allocation": allocation,
         "noise_floor_psnr_db": floor,
+        "other_sizes": other_sizes,
         "parameters": counts,
         "op_library": "optional: quantface::HadamardQuantize has a function body in every model",
         "reproduce": {

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -84,20 +84,18 @@ def compare_stage(
 ) -> StageParity:
     """Run one stage in ORT and hold every quantized layer to the reference."""
     layers, output = [], np.empty(0, np.float32)
-    for group in _groups(model, read_layers(model)):
+    for group in _groups(model, read_layers(model), inputs):
         results = _probed(model, group, inputs, variant, optimization)
         layers += [_compare_layer(record, results) for record in group]
         output = results[OUTPUT]
     return StageParity(layers=tuple(layers), output=output.astype(np.float32))
 
 
-def _groups(model: Path, records: Sequence[LayerRecord]) -> Iterator[list[LayerRecord]]:
+def _groups(
+    model: Path, records: Sequence[LayerRecord], inputs: Sequence[NDArray[np.float32]]
+) -> Iterator[list[LayerRecord]]:
     """Layers whose probed values fit in memory together, in graph order."""
-    graph = onnx.load(model, load_external_data=False).graph
-    values = {
-        v.name: math.prod(d.dim_value for d in v.type.tensor_type.shape.dim)
-        for v in graph.value_info
-    }
+    values = _value_sizes(onnx.load(model, load_external_data=False).graph, inputs)
     group: list[LayerRecord] = []
     total = 0
     for record in records:
@@ -108,6 +106,30 @@ def _groups(model: Path, records: Sequence[LayerRecord]) -> Iterator[list[LayerR
         group.append(record)
         total += size
     yield group
+
+
+def _value_sizes(graph: onnx.GraphProto, inputs: Sequence[NDArray[np.float32]]) -> dict[str, int]:
+    """How many numbers every value of the graph has.
+
+    A graph for any size has dimensions such as ``64*rows``; the inputs say what they are.
+    """
+    import onnx_ir as ir  # a second of import that graphs of a fixed size do without
+
+    symbols: dict[str, int] = {}
+    for given, x in zip(graph.input, inputs, strict=True):
+        for dim, n in zip(given.type.tensor_type.shape.dim, x.shape, strict=True):
+            if dim.dim_param:
+                step, _, symbol = dim.dim_param.rpartition("*")
+                symbols[symbol] = n // int(step or 1)
+
+    def size(dim: onnx.TensorShapeProto.Dimension) -> int:
+        if not dim.dim_param:
+            return dim.dim_value
+        return cast(int, ir.SymbolicDim(dim.dim_param).evaluate(symbols))
+
+    return {
+        v.name: math.prod(size(d) for d in v.type.tensor_type.shape.dim) for v in graph.value_info
+    }
 
 
 def _probed(
