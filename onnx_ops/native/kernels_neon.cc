@@ -52,9 +52,60 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
   }
 }
 
-#include "tile.inc.h"
+// Codes are signed here, which those of Winograd's transform and of 7 and 8 bits do not fit: Sums
+// other than kShort widen them first.
+constexpr int kRows = 4;
+constexpr bool kNarrow = true;
+constexpr int kMostCode = 127;
+constexpr int kShortChunk = 1;
 
-constexpr Kernels kKernels = {"neon", run_tiles};
+typedef int8x16_t Dotted;
+
+ALWAYS_INLINE Dotted load_dotted(const std::int8_t* p) { return vld1q_s8(p); }
+
+ALWAYS_INLINE Dotted four_codes(const std::uint8_t* p) {
+  std::int32_t word;
+  __builtin_memcpy(&word, p, sizeof word);
+  return vreinterpretq_s8_s32(vdupq_n_s32(word));
+}
+
+template <Sums>
+struct Dot {
+  int32x4_t sums;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    const uint8x16_t bytes = vreinterpretq_u8_s8(codes);
+    const int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
+    const int16x8_t w0 = vmovl_s8(vget_low_s8(weights)), w1 = vmovl_high_s8(weights);
+    const int32x4_t a = vpaddq_s32(vmull_s16(vget_low_s16(low), vget_low_s16(w0)),
+                                   vmull_high_s16(low, w0));
+    const int32x4_t b = vpaddq_s32(vmull_s16(vget_low_s16(low), vget_low_s16(w1)),
+                                   vmull_high_s16(low, w1));
+    sums = vaddq_s32(sums, vpaddq_s32(a, b));
+  }
+  ALWAYS_INLINE int32x4_t total() const { return sums; }
+};
+
+// Eight sums of single products for filters 0 and 1, and as many for 2 and 3.
+template <>
+struct Dot<Sums::kShort> {
+  int16x8_t low, high;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    low = vmlal_s8(low, vget_low_s8(codes), vget_low_s8(weights));
+    high = vmlal_high_s8(high, codes, weights);
+  }
+  ALWAYS_INLINE int32x4_t total() const {
+    return vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
+  }
+};
+
+ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = vfmaq_f32(sum, a, b); }
+
+#include "tile.inc.h"
+#include "product.inc.h"
+#include "branch.inc.h"
+#include "conv.inc.h"
+
+constexpr Kernels kKernels = {"neon", run_tiles, kConvKernels};
 
 }  // namespace
 

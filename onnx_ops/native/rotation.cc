@@ -79,7 +79,7 @@ const Kernels* supported_kernels(int index) {
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     found[count++] = avx512_kernels();
   }
-  if (__builtin_cpu_supports("avx2")) found[count++] = avx2_kernels();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found[count++] = avx2_kernels();
 #elif defined(__aarch64__)
   found[count++] = neon_kernels();
 #endif

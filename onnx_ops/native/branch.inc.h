@@ -1,0 +1,221 @@
+// The branch's first factor, down * x, by blocks of pixels or of Winograd tiles. Included after
+// product.inc.h.
+
+// Columns first + stride * i of one row of x, 0 outside of it.
+void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t stride,
+            std::int64_t count, float* to) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t at = first + stride * i;
+    to[i] = at < 0 || at >= width ? 0 : row[at];
+  }
+}
+
+template <int... N>
+ALWAYS_INLINE F every_second(F a, F b, std::integer_sequence<int, N...>) {
+  return __builtin_shufflevector(a, b, 2 * N...);
+}
+
+template <int... N>
+ALWAYS_INLINE F every_other(F a, F b, std::integer_sequence<int, N...>) {
+  return __builtin_shufflevector(a, b, 2 * N + 1 ...);
+}
+
+// Columns first + 2 i to even[i], first + 2 i + 1 to odd[i], 0 outside of the row.
+void gather_pairs(const float* row, std::int64_t width, std::int64_t first, std::int64_t count,
+                  float* even, float* odd) {
+  constexpr std::make_integer_sequence<int, kWidth> kLanes{};
+  std::int64_t i = 0;
+  for (; i < count && first + 2 * i < 0; ++i) {
+    gather(row, width, first + 2 * i, 1, 1, even + i);
+    gather(row, width, first + 2 * i + 1, 1, 1, odd + i);
+  }
+  for (; i + kWidth <= count && first + 2 * (i + kWidth) <= width; i += kWidth) {
+    const F a = load(row + first + 2 * i), b = load(row + first + 2 * i + kWidth);
+    store(even + i, every_second(a, b, kLanes));
+    store(odd + i, every_other(a, b, kLanes));
+  }
+  gather(row, width, first + 2 * i, 2, count - i, even + i);
+  gather(row, width, first + 2 * i + 1, 2, count - i, odd + i);
+}
+
+struct BranchBlock {
+  const ConvCall& c;
+  const ConvPlan& plan;
+  const ConvGeometry& g;
+  float* values;  // (16 or 1, kBranchChannels, low_block): transformed, or one tap's
+  float* sums;    // (16 or 1, low_block, kOutputs)
+  float* lines;   // (8, low_block + 32): four rows' even and odd columns
+  std::int64_t image = 0, begin = 0, count = 0, columns = 0;
+
+  BranchBlock(const ConvCall& call, void* scratch)
+      : c(call), plan(*call.plan), g(call.plan->geometry) {
+    const BranchScratch layout = branch_scratch(call, kOutputs);
+    char* base = static_cast<char*>(scratch);
+    values = reinterpret_cast<float*>(base);
+    sums = reinterpret_cast<float*>(base + layout.sums);
+    lines = reinterpret_cast<float*>(base + layout.rows);
+    __builtin_memset(scratch, 0, layout.bytes);  // tiles that do not exist stay finite
+  }
+
+  void run(std::int64_t item) {
+    image = item / c.low_blocks;
+    begin = item % c.low_blocks * c.low_block;
+    const bool tiles = plan.branch_winograd;
+    columns = tiles ? (c.out_width + 1) / 2 : c.out_width;
+    const std::int64_t left = (tiles ? (c.out_height + 1) / 2 : c.out_height) * columns - begin;
+    count = left < c.low_block ? left : c.low_block;
+    for (int block = 0; block < plan.rank_blocks; ++block) {
+      const std::int64_t positions = tiles ? 16 : 1;
+      __builtin_memset(sums, 0, sizeof(float) * positions * c.low_block * kOutputs);
+      for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
+        const std::int64_t rest = g.channels - channel;
+        const int depth = static_cast<int>(rest < kBranchChannels ? rest : kBranchChannels);
+        if (tiles) {
+          transform(channel, depth);
+          for (int p = 0; p < 16; ++p) multiply(block, p, p, channel, depth);
+        } else {
+          for (int p = 0; p < plan.branch_positions; ++p) {
+            collect(p, channel, depth);
+            multiply(block, p, 0, channel, depth);
+          }
+        }
+      }
+      if (tiles) {
+        finish_tiles(block);
+      } else {
+        finish_pixels(block);
+      }
+    }
+  }
+
+  const float* plane_of(std::int64_t channel) const {
+    return c.x + (image * g.channels + channel) * c.height * c.width;
+  }
+
+  // Adds the products of `position`, whose values lie in plane `plane`.
+  void multiply(int block, int position, int plane, std::int64_t channel, int depth) {
+    const std::int64_t at =
+        (std::int64_t{block} * plan.branch_positions + position) * g.channels + channel;
+    for (std::int64_t t = 0; t < count; t += kRows) {
+      float_product(values + plane * kBranchChannels * c.low_block + t, c.low_block, 1, depth,
+                    plan.down + at * kOutputs, sums + (plane * c.low_block + t) * kOutputs);
+    }
+  }
+
+  // The pixels that one tap sees.
+  void collect(int tap, std::int64_t channel, int depth) {
+    const std::int64_t dy = tap / g.kernel[1] - g.pads[0], dx = tap % g.kernel[1] - g.pads[1];
+    for (int k = 0; k < depth; ++k) {
+      const float* plane = plane_of(channel + k);
+      for (std::int64_t p = 0; p < count;) {
+        const std::int64_t row = (begin + p) / columns, column = (begin + p) % columns;
+        const std::int64_t width = columns - column < count - p ? columns - column : count - p;
+        const std::int64_t y = row * g.stride[0] + dy;
+        float* to = values + k * c.low_block + p;
+        if (y < 0 || y >= c.height) {
+          __builtin_memset(to, 0, static_cast<std::size_t>(width) * sizeof(float));
+        } else {
+          gather(plane + y * c.width, c.width, column * g.stride[1] + dx, g.stride[1], width, to);
+        }
+        p += width;
+      }
+    }
+  }
+
+  // V = B^T d B of every tile, for `depth` channels.
+  void transform(std::int64_t channel, int depth) {
+    const std::int64_t line = c.low_block + 32;
+    for (int k = 0; k < depth; ++k) {
+      const float* plane = plane_of(channel + k);
+      for (std::int64_t t = 0; t < count;) {
+        const std::int64_t row = (begin + t) / columns, column = (begin + t) % columns;
+        const std::int64_t width = columns - column < count - t ? columns - column : count - t;
+        for (int i = 0; i < 4; ++i) {
+          const std::int64_t y = 2 * row + i - g.pads[0], x = 2 * column - g.pads[1];
+          float* even = lines + 2 * i * line;
+          if (y < 0 || y >= c.height) {
+            __builtin_memset(even, 0, sizeof(float) * 2 * line);
+          } else {
+            gather_pairs(plane + y * c.width, c.width, x, width + 1, even, even + line);
+          }
+        }
+        transform_run(width, values + k * c.low_block + t);
+        t += width;
+      }
+    }
+  }
+
+  void transform_run(std::int64_t width, float* to) {
+    const std::int64_t line = c.low_block + 32, plane = kBranchChannels * c.low_block;
+    for (std::int64_t t = 0; t < width; t += kWidth) {
+      F v[4][4];
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) {
+        F d[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) d[i] = load(lines + (2 * i + j % 2) * line + t + j / 2);
+        v[0][j] = d[0] - d[2];
+        v[1][j] = d[1] + d[2];
+        v[2][j] = d[2] - d[1];
+        v[3][j] = d[1] - d[3];
+      }
+      const std::int64_t rest = width - t;
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        float* at = to + 4 * i * plane + t;
+        put(at, v[i][0] - v[i][2], rest);
+        put(at + plane, v[i][1] + v[i][2], rest);
+        put(at + 2 * plane, v[i][2] - v[i][1], rest);
+        put(at + 3 * plane, v[i][1] - v[i][3], rest);
+      }
+    }
+  }
+
+  // The first `count` values of a vector.
+  static ALWAYS_INLINE void put(float* to, F v, std::int64_t count) {
+    if (count >= kWidth) return store(to, v);
+    __builtin_memcpy(to, &v, static_cast<std::size_t>(count) * sizeof(float));
+  }
+
+  float* low_at(std::int64_t row, std::int64_t column, int block) const {
+    const std::int64_t pixel = (image * c.out_height + row) * c.out_width + column;
+    return c.low + pixel * c.low_row + std::int64_t{block} * kOutputs;
+  }
+
+  // Y = A^T M A, where M has the sums of the 16 positions.
+  void finish_tiles(int block) {
+    const std::int64_t plane = c.low_block * kOutputs;
+    for (std::int64_t t = 0; t < count; ++t) {
+      const std::int64_t row = (begin + t) / columns * 2, column = (begin + t) % columns * 2;
+      const bool right = column + 1 < c.out_width, below = row + 1 < c.out_height;
+      for (int v = 0; v < kOutputs; v += kWidth) {
+        F a[4], b[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+          F m[4];
+#pragma GCC unroll 4
+          for (int i = 0; i < 4; ++i) m[i] = load(sums + (4 * i + j) * plane + t * kOutputs + v);
+          a[j] = m[0] + m[1] + m[2];
+          b[j] = m[1] - m[2] - m[3];
+        }
+        store(low_at(row, column, block) + v, a[0] + a[1] + a[2]);
+        if (right) store(low_at(row, column + 1, block) + v, a[1] - a[2] - a[3]);
+        if (below) store(low_at(row + 1, column, block) + v, b[0] + b[1] + b[2]);
+        if (right && below) store(low_at(row + 1, column + 1, block) + v, b[1] - b[2] - b[3]);
+      }
+    }
+  }
+
+  void finish_pixels(int block) {
+    for (std::int64_t p = 0; p < count; ++p) {
+      const std::int64_t pixel = begin + p;
+      __builtin_memcpy(low_at(pixel / columns, pixel % columns, block), sums + p * kOutputs,
+                       kOutputs * sizeof(float));
+    }
+  }
+};
+
+void run_branch(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
+  BranchBlock block(call, scratch);
+  for (std::int64_t item = first; item < last; ++item) block.run(item);
+}
