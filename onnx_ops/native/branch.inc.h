@@ -29,10 +29,17 @@ void gather_pairs(const float* row, std::int64_t width, std::int64_t first, std:
     gather(row, width, first + 2 * i, 1, 1, even + i);
     gather(row, width, first + 2 * i + 1, 1, 1, odd + i);
   }
-  for (; i + kWidth <= count && first + 2 * (i + kWidth) <= width; i += kWidth) {
-    const F a = load(row + first + 2 * i), b = load(row + first + 2 * i + kWidth);
-    store(even + i, every_second(a, b, kLanes));
-    store(odd + i, every_other(a, b, kLanes));
+  const std::int64_t inside = (width - first) / 2 < count ? (width - first) / 2 : count;
+  const std::int64_t last = inside - kWidth;  // where a whole vector can begin
+  if (last >= i) {
+    for (;; i += kWidth) {
+      if (i > last) i = last;  // some of them again
+      const F a = load(row + first + 2 * i), b = load(row + first + 2 * i + kWidth);
+      store(even + i, every_second(a, b, kLanes));
+      store(odd + i, every_other(a, b, kLanes));
+      if (i == last) break;
+    }
+    i = inside;
   }
   gather(row, width, first + 2 * i, 2, count - i, even + i);
   gather(row, width, first + 2 * i + 1, 2, count - i, odd + i);
@@ -136,7 +143,12 @@ struct BranchBlock {
           if (y < 0 || y >= c.height) {
             __builtin_memset(even, 0, sizeof(float) * 2 * line);
           } else {
-            gather_pairs(plane + y * c.width, c.width, x, width + 1, even, even + line);
+            const float* from = plane + y * c.width;
+            if (k + 1 < depth) {  // no CPU looks ahead to the next channel by itself
+              const float* next = from + c.height * c.width + (x < 0 ? 0 : x);
+              for (std::int64_t p = 0; p < 2 * width; p += 16) __builtin_prefetch(next + p);
+            }
+            gather_pairs(from, c.width, x, width + 1, even, even + line);
           }
         }
         transform_run(width, values + k * c.low_block + t);

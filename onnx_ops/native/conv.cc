@@ -285,10 +285,11 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
   const bool tiles = plan.branch_winograd;
   const std::int64_t rows = tiles ? (c.out_height + 1) / 2 : c.out_height;
   const std::int64_t columns = tiles ? (c.out_width + 1) / 2 : c.out_width;
-  share(rows * columns, tiles ? kBlockPixels / 2 : kBlockPixels, kernels.conv.rows, &c.low_block,
+  share(rows * columns, tiles ? kBranchPixels / 2 : kBranchPixels, kernels.conv.rows, &c.low_block,
         &c.low_blocks);
   c.low_row = std::int64_t{plan.rank_blocks} * plan.outputs;
-  const std::int64_t wanted = (kItems + c.images * c.blocks - 1) / (c.images * c.blocks);
+  const std::int64_t items = c.images > 0 ? c.images * c.blocks : 1;
+  const std::int64_t wanted = (kItems + items - 1) / items;
   c.groups = wanted < plan.blocks ? wanted : plan.blocks;
   return true;
 }

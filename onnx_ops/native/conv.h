@@ -23,7 +23,8 @@ namespace quantface {
 
 struct Kernels;
 
-constexpr int kBlockPixels = 120;  // output pixels of one block, or twice its Winograd tiles
+constexpr int kBlockPixels = 48;    // output pixels of one block, or twice its Winograd tiles
+constexpr int kBranchPixels = 120;  // the same of the branch
 constexpr int kMaxTaps = 64;
 
 struct ConvGeometry {

@@ -136,8 +136,9 @@ ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = _mm256_fmadd_ps(a, b, s
 #include "product.inc.h"
 #include "branch.inc.h"
 #include "conv.inc.h"
+#include "norm.inc.h"
 
-constexpr Kernels kKernels = {"avx2", run_tiles, kConvKernels};
+constexpr Kernels kKernels = {"avx2", run_tiles, kConvKernels, run_norm};
 
 }  // namespace
 

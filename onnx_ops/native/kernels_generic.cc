@@ -131,8 +131,9 @@ ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum += a * b; }
 #include "product.inc.h"
 #include "branch.inc.h"
 #include "conv.inc.h"
+#include "norm.inc.h"
 
-constexpr Kernels kKernels = {"generic", run_tiles, kConvKernels};
+constexpr Kernels kKernels = {"generic", run_tiles, kConvKernels, run_norm};
 
 }  // namespace
 

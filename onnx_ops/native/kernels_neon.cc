@@ -104,8 +104,9 @@ ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = vfmaq_f32(sum, a, b); }
 #include "product.inc.h"
 #include "branch.inc.h"
 #include "conv.inc.h"
+#include "norm.inc.h"
 
-constexpr Kernels kKernels = {"neon", run_tiles, kConvKernels};
+constexpr Kernels kKernels = {"neon", run_tiles, kConvKernels, run_norm};
 
 }  // namespace
 

@@ -55,6 +55,8 @@ struct ApiBase {
   X(GetSymbolicDimensions, 63, OrtStatus*,                                                        \
     (const OrtTensorTypeAndShapeInfo*, const char**, std::size_t))                                \
   X(GetTensorTypeAndShape, 65, OrtStatus*, (const OrtValue*, OrtTensorTypeAndShapeInfo**))        \
+  X(KernelInfoGetAttribute_float, 85, OrtStatus*,                                                 \
+    (const OrtKernelInfo*, const char*, float*))                                                  \
   X(KernelInfoGetAttribute_int64, 86, OrtStatus*,                                                 \
     (const OrtKernelInfo*, const char*, std::int64_t*))                                           \
   X(KernelContext_GetInputCount, 88, OrtStatus*, (const OrtKernelContext*, std::size_t*))         \

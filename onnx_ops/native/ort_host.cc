@@ -123,6 +123,14 @@ OrtStatus* run_items(const Api& api, const OrtKernelContext* context, const void
   return nullptr;
 }
 
+OrtStatus* infer_like_x(const ort::CustomOp* self, OrtShapeInferContext* context) {
+  const Api& api = as_op(self).api;
+  OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's own
+  RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(context, std::size_t{0}, &x));
+  return api.ShapeInferContext_SetOutputTypeShape(context, std::size_t{0},
+                                                  static_cast<const OrtTensorTypeAndShapeInfo*>(x));
+}
+
 ort::CustomOp plain_op() {
   ort::CustomOp base{};
   base.version = ort::kApiVersion;

@@ -75,6 +75,9 @@ using RunItems = void (*)(const void* work, std::int64_t first, std::int64_t las
 OrtStatus* run_items(const Api& api, const OrtKernelContext* context, const void* work,
                      RunItems run, std::int64_t items, std::size_t scratch_bytes, bool threads);
 
+// The shape and type of the first input, symbolic dimensions included.
+OrtStatus* infer_like_x(const ort::CustomOp* self, OrtShapeInferContext* context);
+
 // The fields of an operator that are the same for all.
 ort::CustomOp plain_op();
 
@@ -84,14 +87,16 @@ struct Op {
   Api api;
   bool quantize;
   bool branch;
+  bool silu;
   Element x_type;
   Element y_type;
 };
 
 inline const Op& as_op(const ort::CustomOp* op) { return *reinterpret_cast<const Op*>(op); }
 
-constexpr int kHadamardOps = 6, kConvOps = 2;
+constexpr int kHadamardOps = 6, kConvOps = 2, kNormOps = 2;
 Op hadamard_op(const Api& api, int index);
 Op conv_op(const Api& api, int index);
+Op norm_op(const Api& api, int index);
 
 }  // namespace quantface

@@ -4,6 +4,18 @@
 
 #include "ort_host.h"
 
+namespace quantface {
+namespace {
+
+Op make_op(const Api& api, int index) {
+  if (index < kHadamardOps) return hadamard_op(api, index);
+  if ((index -= kHadamardOps) < kConvOps) return conv_op(api, index);
+  return norm_op(api, index - kConvOps);
+}
+
+}  // namespace
+}  // namespace quantface
+
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 // Adds the domain "quantface" to session options. ONNX Runtime keeps the addresses of the domain
@@ -16,13 +28,13 @@ EXPORTED OrtStatus* RegisterQuantfaceOps(OrtSessionOptions* options,
   // Without a table there is no way to report a status: the model's function body stays in use.
   if (table == nullptr) return nullptr;
   const Api api(table);
-  constexpr int kOps = kHadamardOps + kConvOps;
+  constexpr int kOps = kHadamardOps + kConvOps + kNormOps;
   Op* ops = static_cast<Op*>(std::malloc(kOps * sizeof(Op)));
   if (ops == nullptr) return out_of_memory(api);
   OrtCustomOpDomain* domain = nullptr;
   OrtStatus* status = api.CreateCustomOpDomain("quantface", &domain);
   for (int i = 0; status == nullptr && i < kOps; ++i) {
-    new (&ops[i]) Op(i < kHadamardOps ? hadamard_op(api, i) : conv_op(api, i - kHadamardOps));
+    new (&ops[i]) Op(make_op(api, i));
     status = api.CustomOpDomain_Add(domain, reinterpret_cast<const OrtCustomOp*>(&ops[i].base));
   }
   if (status == nullptr) status = api.AddCustomOpDomain(options, domain);

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "conv.h"
+#include "norm.h"
 
 namespace quantface {
 
@@ -71,6 +72,7 @@ struct Kernels {
   // Tiles first to last - 1; `scratch` has scratch_bytes, aligned to 64, and is the caller's.
   void (*run)(const Rotation& rotation, std::int64_t first, std::int64_t last, void* scratch);
   ConvKernels conv;
+  RunNorm norm;
 };
 
 // The n-th instruction set that this CPU has, fastest first; null beyond the last.
