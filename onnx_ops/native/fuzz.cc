@@ -35,8 +35,12 @@ class Fuzz {
 
   bool round(const std::vector<const CustomOp*>& ops) {
     const CustomOp& op = *ops[below(ops.size())];
-    return op.GetInputTypeCount(&op) > 4 || below(2) ? conv_round(*ops[ops.size() - 1 - below(2)])
-                                                      : hadamard_round(op);
+    switch (op.GetInputTypeCount(&op)) {
+      case 2:
+      case 4: return hadamard_round(op);
+      case 3: return norm_round(op);
+      default: return conv_round(op);
+    }
   }
 
   bool hadamard_round(const CustomOp& op) {
@@ -123,6 +127,26 @@ class Fuzz {
     }
     infer(op, info, values);
     return compute(op, info, values, branch ? 1e-3 : 0);
+  }
+
+  bool norm_round(const CustomOp& op) {
+    OrtKernelInfo info;
+    const std::int64_t groups = static_cast<std::int64_t>(1 + below(4));
+    const std::int64_t c = groups * static_cast<std::int64_t>(1 + below(5));
+    static const std::int64_t absurd[] = {0, -1, 7, INT64_MAX, INT64_MIN};
+    static const float epsilons[] = {0, -1, 2, NAN, INFINITY};
+    info.attributes["groups"] = below(16) ? groups : absurd[below(5)];
+    info.floats["epsilon"] = below(16) ? 1e-5f : epsilons[below(5)];
+    if (below(32) == 0) info.attributes.clear();
+    if (below(32) == 0) info.floats.clear();
+    Dims dims = {static_cast<std::int64_t>(1 + below(2)), c};
+    for (std::size_t i = below(3); i > 0; --i) dims.push_back(static_cast<std::int64_t>(1 + below(40)));
+    if (below(16) == 0) dims[below(dims.size())] = static_cast<std::int64_t>(below(4));
+    if (below(32) == 0) dims.resize(below(6), 1);
+    std::vector<OrtValue> values(3);
+    for (std::size_t i = 0; i < 3; ++i) fill(&values[i], i == 0 ? dims : Dims{below(32) ? c : 3}, ort::kFloat);
+    infer(op, info, values);
+    return compute(op, info, values);
   }
 
   std::size_t below(std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n - 1)(random_); }

@@ -104,6 +104,13 @@ Table::Table() {
          *value = found->second;
          return nullptr;
        });
+  HOST(KernelInfoGetAttribute_float,
+       [](const OrtKernelInfo* info, const char* name, float* value) -> OrtStatus* {
+         const auto found = info->floats.find(name);
+         if (found == info->floats.end()) return refuse(1, "no such attribute");
+         *value = found->second;
+         return nullptr;
+       });
   HOST(KernelContext_GetInputCount, [](const OrtKernelContext* c, std::size_t* n) -> OrtStatus* {
     *n = c->inputs.size();
     return nullptr;

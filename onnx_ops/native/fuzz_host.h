@@ -22,6 +22,7 @@ struct OrtValue {
 };
 struct OrtKernelInfo {
   std::map<std::string, std::int64_t> attributes;
+  std::map<std::string, float> floats;
   std::map<std::string, std::vector<std::int64_t>> lists;
   std::vector<const OrtValue*> constants;
 };

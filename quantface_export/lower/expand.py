@@ -16,11 +16,11 @@ import numpy as np
 import onnx_ir as ir
 
 from calibration.layers import QuantLayer
-from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
+from onnx_ops.function_body import DOMAIN
 from onnx_ops.hadamard import factor
-from onnx_ops.hadamard_quantize import hadamard_quantize_function
-from onnx_ops.quantized_conv import LOW_RANK, PLAIN, quantized_conv_functions
+from onnx_ops.quantized_conv import LOW_RANK, PLAIN
 from quantface_export.lower.builder import Builder
+from quantface_export.lower.functions import carry_functions
 from quantface_export.lower.marker import MARKER_DOMAIN
 from quantface_export.lower.packing import packed_codes
 
@@ -175,9 +175,4 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer]) -> None:
     for value in expansion.initializers.values():
         model.graph.register_initializer(value)
     model.opset_imports.pop(MARKER_DOMAIN, None)
-    if any(node.domain == DOMAIN for node in model.graph):
-        model.opset_imports[DOMAIN] = VERSION
-        bodies = hadamard_function(), hadamard_quantize_function(), *quantized_conv_functions()
-        for body in bodies:
-            function = ir.serde.deserialize_function(body)
-            model.functions[function.identifier()] = function
+    carry_functions(model)
