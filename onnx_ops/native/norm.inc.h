@@ -1,9 +1,6 @@
-// Group normalization by vectors of 16 floats, which every compiler splits alike into what the CPU
-// has. Included inside an anonymous namespace by one file per instruction set.
+// Group normalization. Sums go to 16 lanes whatever the vector's width. Included after product.inc.h.
 
-typedef float Lanes __attribute__((vector_size(64)));
-typedef std::int32_t Ints __attribute__((vector_size(64)));
-constexpr std::int64_t kLanes = 16;
+constexpr std::int64_t kLanes = 16, kParts = kLanes / kWidth;
 constexpr std::int64_t kSummed = 64 * kLanes;  // values until float sums go to double
 
 struct Moments {
@@ -14,58 +11,62 @@ Moments moments(const float* x, std::int64_t count, float shift) {
   Moments total;
   for (std::int64_t begin = 0; begin < count; begin += kSummed) {
     const std::int64_t end = count - begin < kSummed ? count : begin + kSummed;
-    Lanes sum = {}, squares = {};
+    F sums[kParts] = {}, squares[kParts] = {};
     std::int64_t i = begin;
     for (; i + kLanes <= end; i += kLanes) {
-      const Lanes v = load_as<Lanes>(x + i) - shift;
-      sum += v;
-      squares += v * v;
+#pragma GCC unroll 4
+      for (int part = 0; part < kParts; ++part) {
+        const F v = load(x + i + part * kWidth) - shift;
+        sums[part] += v;
+        squares[part] += v * v;
+      }
     }
     for (; i < end; ++i) {
+      const int lane = static_cast<int>(i % kLanes);
       const float v = x[i] - shift;
-      sum[i % kLanes] += v;
-      squares[i % kLanes] += v * v;
+      sums[lane / kWidth][lane % kWidth] += v;
+      squares[lane / kWidth][lane % kWidth] += v * v;
     }
     for (int lane = 0; lane < kLanes; ++lane) {
-      total.sum += static_cast<double>(sum[lane]);
-      total.squares += static_cast<double>(squares[lane]);
+      total.sum += static_cast<double>(sums[lane / kWidth][lane % kWidth]);
+      total.squares += static_cast<double>(squares[lane / kWidth][lane % kWidth]);
     }
   }
   return total;
 }
 
 // exp(v) for v in [-87, 88], within 2 units in the last place: 2**n times a polynomial of the rest.
-ALWAYS_INLINE Lanes exponential(Lanes v) {
-  const Lanes rounder = Lanes{} + 12582912.0f;  // 1.5 * 2**23
-  const Lanes shifted = v * 1.44269504f + rounder;
-  const Lanes n = shifted - rounder;
-  const Lanes r = v - n * 0.693359375f - n * -2.12194440e-4f;  // ln 2 in two parts
-  Lanes p = r * 1.3981999507e-3f + 8.3334519073e-3f;
+ALWAYS_INLINE F exponential(F v) {
+  const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
+  const F shifted = v * 1.44269504f + rounder;
+  const F n = shifted - rounder;
+  const F r = v - n * 0.693359375f - n * -2.12194440e-4f;  // ln 2 in two parts
+  F p = r * 1.3981999507e-3f + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 0.5f;
   p = p * r * r + r + 1.0f;
-  const Ints exponent = (Ints)shifted << 23;  // n is in the lowest bits
-  return (Lanes)((Ints)p + exponent);
+  const I exponent = (I)shifted << 23;  // n is in the lowest bits
+  return (F)((I)p + exponent);
 }
 
 template <bool kSilu>
-ALWAYS_INLINE Lanes normalized(Lanes x, float gain, float offset) {
-  const Lanes v = x * gain + offset;
+ALWAYS_INLINE F normalized(F x, float gain, float offset) {
+  const F v = x * gain + offset;
   if constexpr (!kSilu) return v;
-  const Lanes low = Lanes{} - 87.0f, high = Lanes{} + 87.0f;
-  const Lanes above = v > low ? v : low;  // what is not a number becomes low here, and v stays
+  const F low = F{} - 87.0f, high = F{} + 87.0f;
+  const F above = v > low ? v : low;  // what is not a number becomes low here, and v stays
   return v / (1.0f + exponential(-(above < high ? above : high)));
 }
 
 template <bool kSilu>
 void normalize(const float* x, std::int64_t count, float gain, float offset, float* y) {
   std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    store_as(y + i, normalized<kSilu>(load_as<Lanes>(x + i), gain, offset));
+  for (; i + kWidth <= count; i += kWidth) {
+    store(y + i, normalized<kSilu>(load(x + i), gain, offset));
   }
   if (i < count) {
-    Lanes v = {};
+    F v = {};
     const std::size_t bytes = static_cast<std::size_t>(count - i) * sizeof(float);
     __builtin_memcpy(&v, x + i, bytes);
     v = normalized<kSilu>(v, gain, offset);
