@@ -139,9 +139,7 @@ def measure(layer: Layer, bits: int, threads: int) -> str:
         options.log_severity_level = 3
         if native:
             library.register(options)
-        return onnxruntime.InferenceSession(
-            serialized, options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
 
     rows = {
         "float32": session(plain(layer), False),

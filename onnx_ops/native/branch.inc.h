@@ -4,45 +4,29 @@
 // Columns first + stride * i of one row of x, 0 outside of it.
 void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t stride,
             std::int64_t count, float* to) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t at = first + stride * i;
-    to[i] = at < 0 || at >= width ? 0 : row[at];
-  }
-}
-
-template <int... N>
-ALWAYS_INLINE F every_second(F a, F b, std::integer_sequence<int, N...>) {
-  return __builtin_shufflevector(a, b, 2 * N...);
-}
-
-template <int... N>
-ALWAYS_INLINE F every_other(F a, F b, std::integer_sequence<int, N...>) {
-  return __builtin_shufflevector(a, b, 2 * N + 1 ...);
-}
-
-// Columns first + 2 i to even[i], first + 2 i + 1 to odd[i], 0 outside of the row.
-void gather_pairs(const float* row, std::int64_t width, std::int64_t first, std::int64_t count,
-                  float* even, float* odd) {
-  constexpr std::make_integer_sequence<int, kWidth> kLanes{};
   std::int64_t i = 0;
-  for (; i < count && first + 2 * i < 0; ++i) {
-    gather(row, width, first + 2 * i, 1, 1, even + i);
-    gather(row, width, first + 2 * i + 1, 1, 1, odd + i);
-  }
-  const std::int64_t inside = (width - first) / 2 < count ? (width - first) / 2 : count;
-  const std::int64_t last = inside - kWidth;  // where a whole vector can begin
-  if (last >= i) {
-    for (;; i += kWidth) {
-      if (i > last) i = last;  // some of them again
-      const F a = load(row + first + 2 * i), b = load(row + first + 2 * i + kWidth);
-      store(even + i, every_second(a, b, kLanes));
-      store(odd + i, every_other(a, b, kLanes));
-      if (i == last) break;
-    }
+  for (; i < count && first + stride * i < 0; ++i) to[i] = 0;
+  std::int64_t inside = first >= width ? 0 : (width - 1 - first) / stride + 1;
+  if (inside > count) inside = count;
+  if (stride == 1 && inside > i) {
+    __builtin_memcpy(to + i, row + first + i, static_cast<std::size_t>(inside - i) * sizeof(float));
     i = inside;
   }
-  gather(row, width, first + 2 * i, 2, count - i, even + i);
-  gather(row, width, first + 2 * i + 1, 2, count - i, odd + i);
+  for (; i < inside; ++i) to[i] = row[first + stride * i];
+  for (; i < count; ++i) to[i] = 0;
+}
+
+// Every second value of a and b, beginning with value kFirst, within quarters of 16 bytes: the cheap
+// order, which in_order mends.
+template <int kFirst, int... N>
+ALWAYS_INLINE F every_second(F a, F b, std::integer_sequence<int, N...>) {
+  return __builtin_shufflevector(a, b, (N % 4 / 2 * kWidth + N / 4 * 4 + N % 2 * 2 + kFirst)...);
+}
+
+template <int... N>
+ALWAYS_INLINE F in_order(F v, std::integer_sequence<int, N...>) {
+  return __builtin_shufflevector(
+      v, v, (N % (kWidth / 2) / 2 * 4 + N / (kWidth / 2) * 2 + N % 2)...);
 }
 
 struct BranchBlock {
@@ -51,7 +35,7 @@ struct BranchBlock {
   const ConvGeometry& g;
   float* values;  // (16 or 1, kBranchChannels, low_block): transformed, or one tap's
   float* sums;    // (16 or 1, low_block, kOutputs)
-  float* lines;   // (8, low_block + 32): four rows' even and odd columns
+  float* lines;   // (4, line_floats): rows of x
   std::int64_t image = 0, begin = 0, count = 0, columns = 0;
 
   BranchBlock(const ConvCall& call, void* scratch)
@@ -131,25 +115,26 @@ struct BranchBlock {
 
   // V = B^T d B of every tile, for `depth` channels.
   void transform(std::int64_t channel, int depth) {
-    const std::int64_t line = c.low_block + 32;
+    const std::int64_t line = branch_line(c);
     for (int k = 0; k < depth; ++k) {
       const float* plane = plane_of(channel + k);
       for (std::int64_t t = 0; t < count;) {
         const std::int64_t row = (begin + t) / columns, column = (begin + t) % columns;
         const std::int64_t width = columns - column < count - t ? columns - column : count - t;
+        const std::int64_t x = 2 * column - g.pads[1];
         for (int i = 0; i < 4; ++i) {
-          const std::int64_t y = 2 * row + i - g.pads[0], x = 2 * column - g.pads[1];
-          float* even = lines + 2 * i * line;
+          const std::int64_t y = 2 * row + i - g.pads[0];
+          float* to = lines + i * line;
           if (y < 0 || y >= c.height) {
-            __builtin_memset(even, 0, sizeof(float) * 2 * line);
-          } else {
-            const float* from = plane + y * c.width;
-            if (k + 1 < depth) {  // no CPU looks ahead to the next channel by itself
-              const float* next = from + c.height * c.width + (x < 0 ? 0 : x);
-              for (std::int64_t p = 0; p < 2 * width; p += 16) __builtin_prefetch(next + p);
-            }
-            gather_pairs(from, c.width, x, width + 1, even, even + line);
+            __builtin_memset(to, 0, sizeof(float) * line);
+            continue;
           }
+          const float* from = plane + y * c.width;
+          if (k + 1 < depth) {  // no CPU looks ahead to the next channel by itself
+            const float* next = from + c.height * c.width + (x < 0 ? 0 : x);
+            for (std::int64_t p = 0; p < 2 * width; p += 16) __builtin_prefetch(next + p);
+          }
+          gather(from, c.width, x, 1, 2 * width + 2, to);
         }
         transform_run(width, values + k * c.low_block + t);
         t += width;
@@ -158,27 +143,37 @@ struct BranchBlock {
   }
 
   void transform_run(std::int64_t width, float* to) {
-    const std::int64_t line = c.low_block + 32, plane = kBranchChannels * c.low_block;
+    constexpr std::make_integer_sequence<int, kWidth> kAll{};
+    const std::int64_t line = branch_line(c), plane = kBranchChannels * c.low_block;
     for (std::int64_t t = 0; t < width; t += kWidth) {
-      F v[4][4];
+      F v[4][4];  // rows transformed, then columns of every second pixel
+#pragma GCC unroll 2
+      for (int j = 0; j < 4; j += 2) {  // pixels 2 t and on, then 2 t + 2 and on
+        F r[4][2];
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+          F d[4];
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        F d[4];
+          for (int i = 0; i < 4; ++i) d[i] = load(lines + i * line + 2 * t + j + half * kWidth);
+          r[0][half] = d[0] - d[2];
+          r[1][half] = d[1] + d[2];
+          r[2][half] = d[2] - d[1];
+          r[3][half] = d[1] - d[3];
+        }
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) d[i] = load(lines + (2 * i + j % 2) * line + t + j / 2);
-        v[0][j] = d[0] - d[2];
-        v[1][j] = d[1] + d[2];
-        v[2][j] = d[2] - d[1];
-        v[3][j] = d[1] - d[3];
+        for (int i = 0; i < 4; ++i) {
+          v[i][j] = every_second<0>(r[i][0], r[i][1], kAll);
+          v[i][j + 1] = every_second<1>(r[i][0], r[i][1], kAll);
+        }
       }
       const std::int64_t rest = width - t;
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         float* at = to + 4 * i * plane + t;
-        put(at, v[i][0] - v[i][2], rest);
-        put(at + plane, v[i][1] + v[i][2], rest);
-        put(at + 2 * plane, v[i][2] - v[i][1], rest);
-        put(at + 3 * plane, v[i][1] - v[i][3], rest);
+        put(at, in_order(v[i][0] - v[i][2], kAll), rest);
+        put(at + plane, in_order(v[i][1] + v[i][2], kAll), rest);
+        put(at + 2 * plane, in_order(v[i][2] - v[i][1], kAll), rest);
+        put(at + 3 * plane, in_order(v[i][1] - v[i][3], kAll), rest);
       }
     }
   }

@@ -120,13 +120,16 @@ struct BranchScratch {
 
 constexpr int kBranchChannels = 32;  // taken at once
 
+// Floats in a row of x under a run of tiles, with room for whole vectors.
+static inline std::int64_t branch_line(const ConvCall& call) { return 2 * call.low_block + 48; }
+
 static inline BranchScratch branch_scratch(const ConvCall& call, int outputs) {
   const std::size_t pixels = static_cast<std::size_t>(call.low_block);
   const std::size_t positions = call.plan->branch_winograd ? 16 : 1;
   BranchScratch layout{};
   layout.sums = positions * kBranchChannels * pixels * sizeof(float);
   layout.rows = layout.sums + positions * pixels * static_cast<std::size_t>(outputs) * sizeof(float);
-  layout.bytes = layout.rows + 8 * (pixels + 32) * sizeof(float);
+  layout.bytes = layout.rows + 4 * static_cast<std::size_t>(branch_line(call)) * sizeof(float);
   return layout;
 }
 

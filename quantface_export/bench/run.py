@@ -49,9 +49,7 @@ ROWS: dict[str, tuple[str, Variant]] = {
 }
 """Folder of the models and who computes the Hadamard ops, by row."""
 
-INTEGER = frozenset(
-    {*INTEGER_CONVS, *INTEGER_PRODUCTS, "QLinearMatMul", "HadamardQuantize"}
-)
+INTEGER = frozenset({*INTEGER_CONVS, *INTEGER_PRODUCTS, "QLinearMatMul", "HadamardQuantize"})
 """Op kinds whose work is integer math, or makes the integers; branches within them count too."""
 
 DISK_BYTES = 14

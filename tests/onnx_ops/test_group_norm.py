@@ -16,9 +16,7 @@ from onnx_ops.group_norm import (
 
 
 def model(gamma, beta, shape, *, silu, function=True):
-    node = group_norm_node(
-        ("x", "gamma", "beta"), "y", groups=3, epsilon=1e-5, silu=silu, name="n"
-    )
+    node = group_norm_node(("x", "gamma", "beta"), "y", groups=3, epsilon=1e-5, silu=silu, name="n")
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy")
     tensors = [numpy_helper.from_array(v, k) for k, v in (("gamma", gamma), ("beta", beta))]
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]

@@ -16,9 +16,7 @@ def model(gamma, beta, rank, groups, silu):
     node = group_norm_node(
         ("x", "gamma", "beta"), "y", groups=groups, epsilon=EPSILON, silu=silu, name="n"
     )
-    infos = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name in "xy"
-    ]
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name in "xy"]
     tensors = [numpy_helper.from_array(v, k) for k, v in (("gamma", gamma), ("beta", beta))]
     graph = helper.make_graph([node], "norm", infos[:1], infos[1:], tensors)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
