@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,7 +76,7 @@ def constants(layer: Layer, bits: int) -> Arrays:
     }
 
 
-def model(node: onnx.NodeProto, layer: Layer, inputs: dict[str, int], fixed: Arrays) -> bytes:
+def model(node: onnx.NodeProto, layer: Layer, inputs: Mapping[str, int], fixed: Arrays) -> bytes:
     """A serialized model of one node."""
     image = (1, layer.channels, layer.side, layer.side)
     infos = [onnx.helper.make_tensor_value_info(k, v, image) for k, v in inputs.items()]

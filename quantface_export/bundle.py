@@ -19,7 +19,7 @@ from typing import Any
 from quantface_export.errors import QuantfaceError
 from quantface_export.stages import STAGES
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "quantface.json"
 GOLDEN = "golden/golden.npz"
 REPORT = "report.html"

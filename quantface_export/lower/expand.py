@@ -12,6 +12,7 @@ would not fuse. Branches read the site's input as it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 
