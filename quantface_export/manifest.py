@@ -80,7 +80,7 @@ def make_manifest(
         "noise_floor_psnr_db": floor,
         "other_sizes": other_sizes,
         "parameters": counts,
-        "op_library": "optional: quantface::HadamardQuantize has a function body in every model",
+        "op_library": "optional: every op of the domain quantface has a function body in its model",
         "reproduce": {
             "command": settings.command,
             "weights": [{"name": file.name, "sha256": sha256(file)} for file in files],

@@ -29,8 +29,8 @@ LSB_LIMIT = 1
 GROUP_BYTES = 2 << 30
 """A run returns values of as many layers as fit in about this."""
 
-PROBED_BYTES = 6
-"""Of each value of a layer's input: float32, its code, and about one of the result."""
+PROBED_BYTES = 9
+"""Of each value of a layer's input: float32, its code, and about one float32 of the result."""
 
 OUTPUT = "stage output"
 
@@ -144,8 +144,7 @@ def _probed(
     for record in records:
         values[record.x] = onnx.TensorProto.FLOAT
         values[record.codes] = onnx.TensorProto.UINT8
-        conv = record.kind == "conv"
-        values[record.out] = onnx.TensorProto.UINT8 if conv else onnx.TensorProto.FLOAT
+        values[record.out] = onnx.TensorProto.FLOAT
     with tempfile.TemporaryDirectory() as folder:
         probed = Path(folder) / model.name
         with_outputs(model, values, probed)
@@ -160,7 +159,7 @@ def _compare_layer(record: LayerRecord, results: dict[str, NDArray[Any]]) -> Lay
     codes = results[record.codes]
     pairs = (
         (record.input_codes(results[record.x]), codes),
-        (record.result(codes), record.integers(results[record.out])),
+        (record.result(codes), record.integers(results[record.x], results[record.out])),
     )
     differences = [np.abs(a.astype(np.int64) - b.astype(np.int64)) for a, b in pairs]
     return LayerParity(

@@ -26,7 +26,7 @@ constexpr std::uint32_t kApiVersion = 20;  // of ONNX Runtime 1.20, the first wi
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
 
-enum ElementType : int { kFloat = 1, kUint8 = 2, kInt8 = 3, kFloat16 = 10 };
+enum ElementType : int { kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kFloat16 = 10 };
 
 enum MemoryType : int { kDefaultMemory = 0 };
 
@@ -55,6 +55,8 @@ struct ApiBase {
   X(GetSymbolicDimensions, 63, OrtStatus*,                                                        \
     (const OrtTensorTypeAndShapeInfo*, const char**, std::size_t))                                \
   X(GetTensorTypeAndShape, 65, OrtStatus*, (const OrtValue*, OrtTensorTypeAndShapeInfo**))        \
+  X(KernelInfoGetAttribute_float, 85, OrtStatus*,                                                 \
+    (const OrtKernelInfo*, const char*, float*))                                                  \
   X(KernelInfoGetAttribute_int64, 86, OrtStatus*,                                                 \
     (const OrtKernelInfo*, const char*, std::int64_t*))                                           \
   X(KernelContext_GetInputCount, 88, OrtStatus*, (const OrtKernelContext*, std::size_t*))         \
@@ -65,6 +67,10 @@ struct ApiBase {
   X(ReleaseStatus, 93, void, (OrtStatus*))                                                        \
   X(ReleaseTensorTypeAndShapeInfo, 99, void, (OrtTensorTypeAndShapeInfo*))                        \
   X(ReleaseCustomOpDomain, 101, void, (OrtCustomOpDomain*))                                       \
+  X(KernelInfoGetAttributeArray_int64, 163, OrtStatus*,                                           \
+    (const OrtKernelInfo*, const char*, std::int64_t*, std::size_t*))                             \
+  X(KernelInfoGetConstantInput_tensor, 249, OrtStatus*,                                           \
+    (const OrtKernelInfo*, std::size_t, int*, const OrtValue**))                                  \
   X(ShapeInferContext_GetInputTypeShape, 268, OrtStatus*,                                         \
     (const OrtShapeInferContext*, std::size_t, OrtTensorTypeAndShapeInfo**))                      \
   X(ShapeInferContext_GetAttribute, 269, OrtStatus*,                                              \
@@ -78,7 +84,7 @@ struct ApiBase {
   X(KernelContext_ParallelFor, 274, OrtStatus*,                                                   \
     (const OrtKernelContext*, void (*)(void*, std::size_t), std::size_t, std::size_t, void*))
 
-constexpr int kIntAttribute = 1;
+constexpr int kIntAttribute = 1, kIntsAttribute = 2;
 constexpr std::size_t kSlots = 275;  // the table is at least this long
 
 // The table: api.CreateStatus(code, message), and so on.

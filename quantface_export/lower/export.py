@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from quantface_export.lower.float_ops import float_ops
+from quantface_export.lower.functions import carry_functions
 from quantface_export.lower.marker import with_markers
+from quantface_export.lower.silu import join_silu
 from quantface_export.settings import Profile
 
 OPSET = 21
@@ -62,7 +64,10 @@ def export_markers(
     assert program is not None
     if shapes is not None:
         _name_dimensions(program)
-    return _without_traces(program.model)
+    model = _without_traces(program.model)
+    join_silu(model)
+    carry_functions(model)
+    return model
 
 
 def _name_dimensions(program: torch.onnx.ONNXProgram) -> None:
