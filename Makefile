@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The oldest that knows opset 21, and one between it and the one in constraints.txt. Neither has
 # wheels for every Python: where pip finds none, `make test RUNTIMES=` goes without.
 RUNTIMES := 1.20.1 1.23.2
+# `make test RUNNER=` goes without the C++ runner and its two libraries.
+RUNNER := build/runner/quantface-restore
 BUNDLE := build/nano-w4a4
 PHOTO := build/astronaut.png
 DEGRADED := build/astronaut-degraded.png
@@ -21,7 +23,7 @@ NODE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv debian run test lint web web-build bench-ops runtimes train-nano clean
+.PHONY: help venv debian run test runner lint web web-build bench-ops runtimes train-nano clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,8 +56,15 @@ $(DEGRADED): $(INSTALLED)
 	@mkdir -p build
 	@$(BIN)/python -c "$$PHOTOGRAPH"
 
-test: $(INSTALLED) runtimes ## all tests
+test: $(INSTALLED) runtimes $(RUNNER) ## all tests
 	$(BIN)/python -m pytest
+
+runner: build/runner/quantface-restore ## build the C++ runner, with Debian's libpng-dev and libturbojpeg0-dev
+
+build/runner/quantface-restore: $(wildcard mobile_demo/native/*) onnx_ops/native/ort_abi.h | $(INSTALLED)
+	@missing=; eval "$$PICTURE_HEADERS"; eval "$$INSTALL"
+	$(BIN)/cmake -S mobile_demo/native -B build/runner
+	$(BIN)/cmake --build build/runner
 
 runtimes: $(RUNTIMES:%=build/ort/%) ## older ONNX Runtimes, for the tests of the native kernels
 
@@ -114,6 +123,14 @@ fi
 eval "$$INSTALL"
 endef
 export DEBIAN
+
+# What mobile_demo/native reads and writes pictures with.
+define PICTURE_HEADERS
+compiles() { echo "#include <$$1>" | "$${CXX:-c++}" -xc++ -E - >/dev/null 2>&1; }
+compiles png.h || missing="$$missing libpng-dev"
+compiles turbojpeg.h || missing="$$missing libturbojpeg0-dev"
+endef
+export PICTURE_HEADERS
 
 # Debian packages that $$missing names.
 define INSTALL
