@@ -10,7 +10,7 @@ import onnx
 
 from quantface_export.errors import QuantfaceError
 from quantface_export.layer_table import LayerRecord, read_layers
-from quantface_export.session import open_session
+from quantface_export.session import Variant, open_session
 
 
 class FusionError(QuantfaceError):
@@ -30,12 +30,12 @@ class Fusion:
         return self.planned - len(self.missing)
 
 
-def read_fusion(model: Path) -> Fusion:
+def read_fusion(model: Path, variant: Variant = "function") -> Fusion:
     """Load a stage in ORT, read its optimized graph back, and compare it with the plan."""
     records = read_layers(model)
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
-        open_session(model, optimized_to=optimized)
+        open_session(model, variant=variant, optimized_to=optimized)
         graph = onnx.load(optimized, load_external_data=False).graph
     missing = tuple(r.name for r in records if not _fused(r, graph))
     return Fusion(planned=len(records), missing=missing)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,12 @@ from onnx_ops.integer import (
 )
 
 Array = NDArray[Any]
+
+GROUP_BYTES = 2 << 30
+"""A run that returns values of layers returns those of as many as fit in about this."""
+
+PROBED_BYTES = 6
+"""Of each value of a layer's input: float32, its code, and about one of the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +109,25 @@ class LayerRecord:
 def read_layers(model: Path) -> list[LayerRecord]:
     """All quantized layers of an exported stage, in graph order."""
     return list(_records(onnx.load(model).graph))
+
+
+def layer_groups(model: Path, records: Sequence[LayerRecord]) -> Iterator[list[LayerRecord]]:
+    """Layers whose inputs, codes and results fit in memory together, in graph order."""
+    graph = onnx.load(model, load_external_data=False).graph
+    values = {
+        v.name: math.prod(d.dim_value for d in v.type.tensor_type.shape.dim)
+        for v in graph.value_info
+    }
+    group: list[LayerRecord] = []
+    total = 0
+    for record in records:
+        size = values.get(record.x, 0) * PROBED_BYTES
+        if group and total + size > GROUP_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(record)
+        total += size
+    yield group
 
 
 def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:

@@ -39,6 +39,7 @@ def make_manifest(
     counts: dict[str, int],
     training: dict[str, Any] | None,
     allocation: dict[str, Any] | None,
+    integers: dict[str, str],
 ) -> dict[str, Any]:
     """Everything that is needed to understand and to repeat the build.
 
@@ -55,6 +56,7 @@ def make_manifest(
         counts: Parameters of each stage.
         training: What it says of itself; None where there was none.
         allocation: The same.
+        integers: Hash of each stage's integers (:mod:`quantface_export.integers`).
     """
     return {
         "model": settings.model,
@@ -71,6 +73,7 @@ def make_manifest(
         "training": training,
         "allocation": allocation,
         "noise_floor_psnr_db": floor,
+        "integers_sha256": integers,
         "parameters": counts,
         "op_library": "optional: quantface::HadamardQuantize has a function body in every model",
         "reproduce": {

@@ -6,9 +6,8 @@ layers behind it.
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantface_export.layer_table import LayerRecord, read_layers
+from quantface_export.layer_table import LayerRecord, layer_groups, read_layers
 from quantface_export.session import Optimization, Variant, open_session, run, with_outputs
 
 MISMATCH_LIMIT = 1e-4
@@ -25,12 +24,6 @@ MISMATCH_LIMIT = 1e-4
 
 LSB_LIMIT = 1
 """And by at most this much."""
-
-GROUP_BYTES = 2 << 30
-"""A run returns values of as many layers as fit in about this."""
-
-PROBED_BYTES = 6
-"""Of each value of a layer's input: float32, its code, and about one of the result."""
 
 OUTPUT = "stage output"
 
@@ -84,30 +77,11 @@ def compare_stage(
 ) -> StageParity:
     """Run one stage in ORT and hold every quantized layer to the reference."""
     layers, output = [], np.empty(0, np.float32)
-    for group in _groups(model, read_layers(model)):
+    for group in layer_groups(model, read_layers(model)):
         results = _probed(model, group, inputs, variant, optimization)
         layers += [_compare_layer(record, results) for record in group]
         output = results[OUTPUT]
     return StageParity(layers=tuple(layers), output=output.astype(np.float32))
-
-
-def _groups(model: Path, records: Sequence[LayerRecord]) -> Iterator[list[LayerRecord]]:
-    """Layers whose probed values fit in memory together, in graph order."""
-    graph = onnx.load(model, load_external_data=False).graph
-    values = {
-        v.name: math.prod(d.dim_value for d in v.type.tensor_type.shape.dim)
-        for v in graph.value_info
-    }
-    group: list[LayerRecord] = []
-    total = 0
-    for record in records:
-        size = values.get(record.x, 0) * PROBED_BYTES
-        if group and total + size > GROUP_BYTES:
-            yield group
-            group, total = [], 0
-        group.append(record)
-        total += size
-    yield group
 
 
 def _probed(
