@@ -16,6 +16,7 @@ from calibration.layers import quant_layers
 from calibration.recipe import Recipe
 from quantface_export.bundle import sha256
 from quantface_export.image_size import ImageSize
+from quantface_export.pre_post import MANIFEST_ENTRY
 from quantface_export.quantized import QuantizedStage
 from quantface_export.settings import BuildSettings
 
@@ -75,6 +76,7 @@ def make_manifest(
         "noise_floor_psnr_db": floor,
         "integers_sha256": integers,
         "parameters": counts,
+        "image_bytes": MANIFEST_ENTRY if settings.with_pre_post else None,
         "op_library": "optional: quantface::HadamardQuantize has a function body in every model",
         "reproduce": {
             "command": settings.command,

@@ -22,6 +22,7 @@ from quantface_export.image_size import ImageSize
 from quantface_export.integers import integers_sha256
 from quantface_export.manifest import make_manifest, stage_sizes, total_bytes
 from quantface_export.models import find_source, image_size
+from quantface_export.pre_post import write_pre_post
 from quantface_export.quantize_stages import quantize_stages
 from quantface_export.recipes import load_recipe
 from quantface_export.reference import to_tensors
@@ -81,6 +82,8 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             work.hand_over(name, folder / name)
         (folder / GOLDEN).parent.mkdir()
         np.savez(folder / GOLDEN, **done.golden)  # type: ignore[arg-type]
+        if settings.with_pre_post:
+            write_pre_post(folder, size)
         if settings.work is None:
             work.remove()
         manifest = make_manifest(

@@ -42,6 +42,7 @@ class BuildSettings:
         keep_unstable: Write a bundle whose every layer is right, though its picture is further
             from the reference's than 40 dB because the reference itself is.
         work: Folder of finished stages, which a killed build goes on from; None keeps none.
+        with_pre_post: Also write the two models from and to the bytes of image files.
     """
 
     model: str
@@ -65,6 +66,7 @@ class BuildSettings:
     work: Path | None = None
     size: str | None = None
     profile: Profile = "cpu"
+    with_pre_post: bool = False
 
     @property
     def command(self) -> str:
@@ -80,6 +82,7 @@ class BuildSettings:
         }
         given = "".join(f" {o} {o[2:].upper()}" for o, path in paths.items() if path is not None)
         given += " --keep-unstable" if self.keep_unstable else ""
+        given += " --with-pre-post" if self.with_pre_post else ""
         size = "" if self.size is None else f" --size {self.size}"
         size += "" if self.profile == "cpu" else f" --profile {self.profile}"
         return (

@@ -93,6 +93,14 @@ def build(
             "picture can't be within 40 dB of the reference; every layer must be right.",
         ),
     ] = False,
+    with_pre_post: Annotated[
+        bool,
+        typer.Option(
+            "--with-pre-post",
+            help="Also write models from a JPEG's or PNG's bytes and to a PNG's, for apps with "
+            "onnxruntime-extensions.",
+        ),
+    ] = False,
     adapter: Annotated[
         Path | None,
         typer.Option(help="Folder to write the LoRA branches to, as PEFT adapters by stage."),
@@ -118,6 +126,7 @@ def build(
         seed=seed,
         out=out,
         keep_unstable=keep_unstable,
+        with_pre_post=with_pre_post,
         work=work,
         train_steps=train_steps,
         train_rate=train_rate,
