@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The oldest that knows opset 21, and one between it and the one in constraints.txt. Neither has
 # wheels for every Python: where pip finds none, `make test RUNTIMES=` goes without.
 RUNTIMES := 1.20.1 1.23.2
+# `make test RUNNER=` goes without the C++ runner and its two libraries.
+RUNNER := build/runner/quantface-restore
 BUNDLE := build/nano-w4a4
 PHOTO := build/astronaut.png
 DEGRADED := build/astronaut-degraded.png
@@ -21,7 +23,7 @@ NODE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv debian run test lint web web-build bench-ops runtimes train-nano clean
+.PHONY: help venv debian run test runner arm64 lint web web-build bench-ops runtimes train-nano clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,8 +56,15 @@ $(DEGRADED): $(INSTALLED)
 	@mkdir -p build
 	@$(BIN)/python -c "$$PHOTOGRAPH"
 
-test: $(INSTALLED) runtimes ## all tests
+test: $(INSTALLED) runtimes $(RUNNER) ## all tests
 	$(BIN)/python -m pytest
+
+runner: build/runner/quantface-restore ## build the C++ runner, with Debian's libpng-dev and libturbojpeg0-dev
+
+build/runner/quantface-restore: $(wildcard mobile_demo/native/*) onnx_ops/native/ort_abi.h | $(INSTALLED)
+	@missing=; eval "$$PICTURE_HEADERS"; eval "$$INSTALL"
+	$(BIN)/cmake -S mobile_demo/native -B build/runner
+	$(BIN)/cmake --build build/runner
 
 runtimes: $(RUNTIMES:%=build/ort/%) ## older ONNX Runtimes, for the tests of the native kernels
 
@@ -82,6 +91,24 @@ web-build: $(WEB)/node_modules/.package-lock.json ## build the page that `quantf
 
 build/web-bundle/quantface.json: | $(INSTALLED)
 	$(BIN)/quantface-export build --train-steps 0 --calib-count 8 --out build/web-bundle
+
+arm64: build/arm64/.complete build/arm64/bundle/quantface.json ## run a bundle, the op library and the C++ runner on emulated arm64 CPUs
+	$(ARM64_CMAKE) -S onnx_ops/native -B build/arm64/ops
+	$(BIN)/cmake --build build/arm64/ops
+	$(ARM64_CMAKE) -S mobile_demo/native -B build/arm64/runner
+	$(BIN)/cmake --build build/arm64/runner
+	QUANTFACE_ARM64=$(CURDIR)/build/arm64 $(BIN)/python -m pytest -s tests/mobile_demo/test_arm64.py
+
+ARM64_CMAKE = $(BIN)/cmake -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/mobile_demo/arm64/toolchain.cmake
+
+build/arm64/.complete: mobile_demo/arm64/root.sh constraints.txt | $(INSTALLED)
+	@missing=; eval "$$ARM64_TOOLS"; eval "$$INSTALL"
+	mobile_demo/arm64/root.sh build/arm64 $(BIN)/python
+	@touch $@
+
+# Small pictures, because emulation is slow; w4a4 would not keep 40 dB in them untrained.
+build/arm64/bundle/quantface.json: $(wildcard $(foreach package,onnx_ops calibration quantface_export,$(package)/*.py $(package)/*/*.py)) | $(INSTALLED)
+	$(BIN)/quantface-export build --recipe w4a6 --size 64 --train-steps 0 --calib-count 4 --out build/arm64/bundle
 
 bench-ops: $(INSTALLED) ## time the native kernels against a copy of the same memory
 	$(BIN)/python -m onnx_ops.bench
@@ -114,6 +141,22 @@ fi
 eval "$$INSTALL"
 endef
 export DEBIAN
+
+define ARM64_TOOLS
+command -v aarch64-linux-gnu-g++ >/dev/null || missing="$$missing g++-aarch64-linux-gnu"
+command -v qemu-aarch64-static >/dev/null || command -v qemu-aarch64 >/dev/null ||
+    missing="$$missing qemu-user-static"
+command -v readelf >/dev/null || missing="$$missing binutils"
+endef
+export ARM64_TOOLS
+
+# What mobile_demo/native reads and writes pictures with.
+define PICTURE_HEADERS
+compiles() { echo "#include <$$1>" | "$${CXX:-c++}" -xc++ -E - >/dev/null 2>&1; }
+compiles png.h || missing="$$missing libpng-dev"
+compiles turbojpeg.h || missing="$$missing libturbojpeg0-dev"
+endef
+export PICTURE_HEADERS
 
 # Debian packages that $$missing names.
 define INSTALL

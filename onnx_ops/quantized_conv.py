@@ -42,6 +42,9 @@ _BRANCH_INPUTS: Final = (
     ("up", "tensor(float)", "(F, r, 1, 1)"),
 )
 
+PLAIN_INPUTS: Final = len(_INPUTS)
+"""Inputs of the op without a branch; the other's begin with the same."""
+
 _BODY: Final = """
 <domain: "quantface", opset_import: ["" : 21]>
 %s <kernel_shape: ints, strides: ints, pads: ints, top: int> (%s) => (y)
@@ -176,7 +179,7 @@ def quantized_conv_node(
     Raises:
         ValueError: The number of inputs is neither 8 nor 11.
     """
-    counts = len(_INPUTS), len(_INPUTS + _BRANCH_INPUTS)
+    counts = PLAIN_INPUTS, len(_INPUTS + _BRANCH_INPUTS)
     if len(inputs) not in counts:
         raise ValueError(f"need {counts[0]} or {counts[1]} inputs, got {len(inputs)}")
     return onnx.helper.make_node(

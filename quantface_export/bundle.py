@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from quantface_export.errors import QuantfaceError
 from quantface_export.image_size import ImageSize
-from quantface_export.stages import STAGES
+from quantface_export.stages import STAGE_INPUTS, STAGES
 
 FORMAT_VERSION = 2
 MANIFEST = "quantface.json"
@@ -47,6 +47,14 @@ class StoredGolden:
     size: str
     floor: float
     values: dict[str, NDArray[np.float32]]
+
+    def first(self, images: int | None) -> StoredGolden:
+        """The first ``images`` alone; None means all."""
+        return replace(self, values={key: value[:images] for key, value in self.values.items()})
+
+    def inputs(self, stage: str) -> list[NDArray[np.float32]]:
+        """What a stage reads, of the first image."""
+        return [self.values[key][:1] for key in STAGE_INPUTS[stage]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,7 +162,18 @@ def print_verified(result: dict[str, Any]) -> None:
         f"end to end {e['psnr_db']:.1f} dB (noise floor {e['noise_floor_psnr_db']:.1f} dB, needed "
         f"{e['needed_psnr_db']:.1f} dB); {f['fused']} of {f['planned']} layers run on integers"
     )
+    print_integers(result["integers"])
     console.print(_verdict(result))
+
+
+def print_integers(result: dict[str, Any]) -> None:
+    """Whether the integer kernels give what they gave where the bundle was built."""
+    said = {
+        True: "the same bytes as where the bundle was built",
+        False: "[red]other bytes than where the bundle was built[/]",
+        None: "nothing to compare with: the bundle is older than this check",
+    }
+    console.print(f"integer kernels: {said[result['as_built']]}", highlight=False)
 
 
 def _verdict(result: dict[str, Any]) -> str:

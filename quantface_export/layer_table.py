@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -23,6 +24,12 @@ INTEGER_CONVS: Final = ("QLinearConv", PLAIN, LOW_RANK)
 """By ONNX Runtime from the function body, or by the native kernels."""
 
 INTEGER_PRODUCTS: Final = ("MatMulIntegerToFloat",)
+
+GROUP_BYTES = 2 << 30
+"""A run that returns values of layers returns those of as many as fit in about this."""
+
+PROBED_BYTES = 9
+"""Of each value of a layer's input: float32, its code, and about one float32 of the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +123,49 @@ class LayerRecord:
 def read_layers(model: Path) -> list[LayerRecord]:
     """All quantized layers of an exported stage, in graph order."""
     return list(_records(onnx.load(model).graph))
+
+
+def value_shapes(model: Path, inputs: Sequence[Array]) -> dict[str, tuple[int, ...]]:
+    """Shape of every value of a stage when it reads ``inputs``.
+
+    A graph for any size has dimensions such as ``64*rows``; the inputs say what they are.
+    """
+    graph = onnx.load(model, load_external_data=False).graph
+    symbols: dict[str, int] = {}
+    for given, x in zip(graph.input, inputs, strict=True):
+        for dim, n in zip(given.type.tensor_type.shape.dim, x.shape, strict=True):
+            if dim.dim_param:
+                step, _, symbol = dim.dim_param.rpartition("*")
+                symbols[symbol] = n // int(step or 1)
+
+    def size(dim: onnx.TensorShapeProto.Dimension) -> int:
+        if not dim.dim_param:
+            return dim.dim_value
+        import onnx_ir as ir  # a second of import that graphs of a fixed size do without
+
+        return cast(int, ir.SymbolicDim(dim.dim_param).evaluate(symbols))
+
+    return {
+        v.name: tuple(size(d) for d in v.type.tensor_type.shape.dim)
+        for v in (*graph.input, *graph.value_info)
+    }
+
+
+def layer_groups(
+    model: Path, records: Sequence[LayerRecord], inputs: Sequence[Array]
+) -> Iterator[list[LayerRecord]]:
+    """Layers whose inputs, codes and results fit in memory together, in graph order."""
+    shapes = value_shapes(model, inputs)
+    group: list[LayerRecord] = []
+    total = 0
+    for record in records:
+        size = math.prod(shapes[record.x]) * PROBED_BYTES
+        if group and total + size > GROUP_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(record)
+        total += size
+    yield group
 
 
 def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:

@@ -16,6 +16,7 @@ from calibration.layers import quant_layers
 from calibration.recipe import Recipe
 from quantface_export.bundle import sha256
 from quantface_export.image_size import ImageSize
+from quantface_export.pre_post import MANIFEST_ENTRY
 from quantface_export.quantized import QuantizedStage
 from quantface_export.settings import BuildSettings
 
@@ -41,6 +42,7 @@ def make_manifest(
     counts: dict[str, int],
     training: dict[str, Any] | None,
     allocation: dict[str, Any] | None,
+    integers: dict[str, str],
 ) -> dict[str, Any]:
     """Everything that is needed to understand and to repeat the build.
 
@@ -59,6 +61,7 @@ def make_manifest(
         counts: Parameters of each stage.
         training: What it says of itself; None where there was none.
         allocation: The same.
+        integers: Hash of each stage's integers (:mod:`quantface_export.integers`).
     """
     return {
         "model": settings.model,
@@ -79,7 +82,9 @@ def make_manifest(
         "allocation": allocation,
         "noise_floor_psnr_db": floor,
         "other_sizes": other_sizes,
+        "integers_sha256": integers,
         "parameters": counts,
+        "image_bytes": MANIFEST_ENTRY if settings.with_pre_post else None,
         "op_library": "optional: every op of the domain quantface has a function body in its model",
         "reproduce": {
             "command": settings.command,

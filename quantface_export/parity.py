@@ -6,18 +6,17 @@ layers behind it.
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantface_export.layer_table import LayerRecord, read_layers
+from quantface_export.layer_table import LayerRecord, layer_groups, read_layers
 from quantface_export.session import Optimization, Variant, open_session, run, with_outputs
 
 MISMATCH_LIMIT = 1e-4
@@ -25,12 +24,6 @@ MISMATCH_LIMIT = 1e-4
 
 LSB_LIMIT = 1
 """And by at most this much."""
-
-GROUP_BYTES = 2 << 30
-"""A run returns values of as many layers as fit in about this."""
-
-PROBED_BYTES = 9
-"""Of each value of a layer's input: float32, its code, and about one float32 of the result."""
 
 OUTPUT = "stage output"
 
@@ -84,52 +77,11 @@ def compare_stage(
 ) -> StageParity:
     """Run one stage in ORT and hold every quantized layer to the reference."""
     layers, output = [], np.empty(0, np.float32)
-    for group in _groups(model, read_layers(model), inputs):
+    for group in layer_groups(model, read_layers(model), inputs):
         results = _probed(model, group, inputs, variant, optimization)
         layers += [_compare_layer(record, results) for record in group]
         output = results[OUTPUT]
     return StageParity(layers=tuple(layers), output=output.astype(np.float32))
-
-
-def _groups(
-    model: Path, records: Sequence[LayerRecord], inputs: Sequence[NDArray[np.float32]]
-) -> Iterator[list[LayerRecord]]:
-    """Layers whose probed values fit in memory together, in graph order."""
-    values = _value_sizes(onnx.load(model, load_external_data=False).graph, inputs)
-    group: list[LayerRecord] = []
-    total = 0
-    for record in records:
-        size = values.get(record.x, 0) * PROBED_BYTES
-        if group and total + size > GROUP_BYTES:
-            yield group
-            group, total = [], 0
-        group.append(record)
-        total += size
-    yield group
-
-
-def _value_sizes(graph: onnx.GraphProto, inputs: Sequence[NDArray[np.float32]]) -> dict[str, int]:
-    """How many numbers every value of the graph has.
-
-    A graph for any size has dimensions such as ``64*rows``; the inputs say what they are.
-    """
-    import onnx_ir as ir  # a second of import that graphs of a fixed size do without
-
-    symbols: dict[str, int] = {}
-    for given, x in zip(graph.input, inputs, strict=True):
-        for dim, n in zip(given.type.tensor_type.shape.dim, x.shape, strict=True):
-            if dim.dim_param:
-                step, _, symbol = dim.dim_param.rpartition("*")
-                symbols[symbol] = n // int(step or 1)
-
-    def size(dim: onnx.TensorShapeProto.Dimension) -> int:
-        if not dim.dim_param:
-            return dim.dim_value
-        return cast(int, ir.SymbolicDim(dim.dim_param).evaluate(symbols))
-
-    return {
-        v.name: math.prod(size(d) for d in v.type.tensor_type.shape.dim) for v in graph.value_info
-    }
 
 
 def _probed(

@@ -28,15 +28,17 @@ from quantface_export.clock import Clock
 from quantface_export.errors import QuantfaceError
 from quantface_export.finished import WorkFolder, belongs_to
 from quantface_export.image_size import ImageSize
+from quantface_export.integers import integers_sha256
 from quantface_export.manifest import make_manifest, stage_sizes, total_bytes
 from quantface_export.models import Source, find_source, image_size, possible_sides
+from quantface_export.pre_post import write_pre_post
 from quantface_export.quantize_stages import quantize_stages
 from quantface_export.recipes import load_recipe
 from quantface_export.reference import to_tensors
 from quantface_export.resources import require_disk
 from quantface_export.settings import BuildSettings
 from quantface_export.stages import STAGES
-from quantface_export.verify import MIN_PSNR_DB, verify
+from quantface_export.verify import MIN_PSNR_DB, QUICK_CASES, verify
 
 Image = NDArray[np.uint8]
 
@@ -92,6 +94,8 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         files = [GOLDEN, *(OTHER_GOLDEN.format(size=size) for size in others)]
         for file, kept in zip(files, done.goldens, strict=True):
             np.savez(folder / file, **kept.arrays())  # type: ignore[arg-type]
+        if settings.with_pre_post:
+            write_pre_post(folder, size)
         if settings.work is None:
             work.remove()
         manifest = make_manifest(
@@ -107,10 +111,15 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             counts=counts,
             training=done.together.training,
             allocation=done.together.allocation,
+            integers={
+                name: integers_sha256(folder / name / "model.onnx", done.goldens[0].inputs(name))
+                for name in STAGES
+            },
         )
         write_manifest(folder, manifest)
         with clock("verify"):
-            verified = verify(load_bundle(folder), progress, quick=large)
+            cases = QUICK_CASES if large else None
+            verified = verify(load_bundle(folder), progress, cases=cases)
         if not (verified["passed"] or (settings.keep_unstable and verified["unstable"])):
             raise VerificationError(_failure(verified))
         sizes = stage_sizes(folder, counts)

@@ -79,6 +79,10 @@ class Golden:
         """:func:`noise_floor` of the finished pictures, dB."""
         return noise_floor(self.reference["restored"], self.exact["restored"])
 
+    def inputs(self, stage: str) -> list[NDArray[np.float32]]:
+        """What a stage reads, of the first image."""
+        return [self.reference[key][:1].numpy() for key in STAGE_INPUTS[stage]]
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """What a bundle keeps."""
         return {key: value.numpy() for key, value in self.reference.items()}

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -81,7 +80,7 @@ def open_session(
     return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
-def run(session: ort.InferenceSession, *inputs: NDArray[np.float32]) -> list[NDArray[Any]]:
+def run(session: ort.InferenceSession, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
     """All outputs of a stage for positional inputs."""
     names = [i.name for i in session.get_inputs()]
     return session.run(None, dict(zip(names, inputs, strict=True)))

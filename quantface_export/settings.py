@@ -43,6 +43,7 @@ class BuildSettings:
             from the reference's than 40 dB because the reference itself is.
         dynamic: Graphs take any possible size, not only that of the calibration images.
         work: Folder of finished stages, which a killed build goes on from; None keeps none.
+        with_pre_post: Also write the two models from and to the bytes of image files.
     """
 
     model: str
@@ -67,6 +68,7 @@ class BuildSettings:
     size: str | None = None
     dynamic: bool = False
     profile: Profile = "cpu"
+    with_pre_post: bool = False
 
     @property
     def command(self) -> str:
@@ -82,6 +84,7 @@ class BuildSettings:
         }
         given = "".join(f" {o} {o[2:].upper()}" for o, path in paths.items() if path is not None)
         given += " --keep-unstable" if self.keep_unstable else ""
+        given += " --with-pre-post" if self.with_pre_post else ""
         size = "" if self.size is None else f" --size {self.size}"
         size += " --dynamic" if self.dynamic else ""
         size += "" if self.profile == "cpu" else f" --profile {self.profile}"

@@ -1,10 +1,12 @@
-"""Does what ONNX Runtime computes equal the reference? Two gates. Never imports torch.
+"""Does what ONNX Runtime computes equal the reference? Three gates. Never imports torch.
 
 Layer by layer (:mod:`quantface_export.parity`): integers are equal up to 0.01 % off by one.
 End to end: the image differs from the reference's by at most twice what the reference
 differs from itself when its float parts are computed in float64 (the noise floor), and by
 at least 40 dB PSNR. Where rounding the picture to 8 bits costs more than that, no more is asked:
 a reference in which no tie is near is 150 dB from itself, and one tie would be too much.
+And between machines (:mod:`quantface_export.integers`): for the same codes the integer
+kernels give the bytes that they gave where the bundle was built.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from calibration.progress import SILENT, Progress
 from onnx_ops.library import library_path
 from quantface_export.bundle import Bundle, StoredGolden
 from quantface_export.contract import read_fusion
+from quantface_export.integers import integers_sha256
 from quantface_export.parity import compare_stage
 from quantface_export.runner import Runner
 from quantface_export.session import Optimization, Variant
-from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT, STAGES
+from quantface_export.stages import STAGE_OUTPUT, STAGES
 
-CASES: tuple[tuple[Variant, Optimization], ...] = (
+Case = tuple[Variant, Optimization]
+
+CASES: tuple[Case, ...] = (
     ("function", "off"),
     ("function", "all"),
     ("python", "off"),
@@ -33,10 +38,10 @@ CASES: tuple[tuple[Variant, Optimization], ...] = (
 )
 """Variants and optimization levels that every stage is run under."""
 
-NATIVE: tuple[Variant, Optimization] = ("native", "all")
+NATIVE: Case = ("native", "all")
 """What ``restore`` runs where the native kernels were built; every stage is run so there too."""
 
-QUICK_CASES: tuple[tuple[Variant, Optimization], ...] = (("function", "all"),)
+QUICK_CASES: tuple[Case, ...] = (("function", "all"),)
 """What apps run: stock ONNX Runtime at its defaults."""
 
 MIN_PSNR_DB = 40.0
@@ -62,33 +67,67 @@ def sqnr_db(reference: Array, value: Array) -> float:
     return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-30) / noise)
 
 
-def verify(bundle: Bundle, progress: Progress = SILENT, *, quick: bool = False) -> dict[str, Any]:
+def all_cases() -> tuple[Case, ...]:
+    """``CASES``, and ``NATIVE`` where the native kernels were built."""
+    return CASES if library_path() is None else (*CASES, NATIVE)
+
+
+def verify(
+    bundle: Bundle,
+    progress: Progress = SILENT,
+    *,
+    cases: Sequence[Case] | None = None,
+    images: int | None = None,
+) -> dict[str, Any]:
     """Hold a bundle to its stored reference.
 
     Args:
         bundle: A loaded bundle.
         progress: Told of each stage, setting and image.
-        quick: Only under ``QUICK_CASES``, not with other settings and kernels as well.
+        cases: Kernels and settings to run layers under; None means :func:`all_cases`.
+        images: How many golden images are restored end to end; None means all.
 
     Returns:
-        The JSON of the command: ``passed``, ``unstable``, ``stages``, ``end_to_end``, ``fusion``.
+        The JSON of the command: ``passed``, ``unstable``, ``stages``, ``end_to_end``, ``fusion``,
+        ``integers``.
     """
-    first, *others = bundle.goldens()
-    fusion = _fusion(bundle)
-    native = () if library_path() is None else (NATIVE,)
-    cases = QUICK_CASES if quick else (*CASES, *native)
+    cases = all_cases() if cases is None else cases
+    few = [case for case in QUICK_CASES if case in cases] or cases[:1]
+    first, *others = (golden.first(images) for golden in bundle.goldens())
+    fusion = _fusion(bundle, cases[0][0])
+    integers = verify_integers(bundle)
     runs = [
         (golden, name, *case)
-        for golden, tried in ((first, cases), *((other, QUICK_CASES) for other in others))
+        for golden, tried in ((first, cases), *((other, few) for other in others))
         for name in STAGES
         for case in tried
     ]
     stages = [_stage(bundle, *run) for run in progress.track(runs, "verifying layers")]
-    optimizations = sorted({optimization for _, optimization in cases}, reverse=True)
-    end_to_end = _end_to_end(bundle, [first, *others], optimizations, progress)
-    passed = all(s["passed"] for s in stages) and end_to_end["passed"] and not fusion["missing"]
-    found = {"passed": passed, "stages": stages, "end_to_end": end_to_end, "fusion": fusion}
-    return found | {"unstable": only_unstable(found)}
+    # Python's op is the function body again, so pictures go without it.
+    settings = [case for case in cases if case[0] == "function"] or cases
+    end_to_end = _end_to_end(bundle, [first, *others], settings, progress)
+    found = {"stages": stages, "end_to_end": end_to_end, "fusion": fusion, "integers": integers}
+    passed = _layers_right(found) and end_to_end["passed"]
+    return {"passed": passed, **found, "unstable": only_unstable(found)}
+
+
+def verify_integers(bundle: Bundle) -> dict[str, Any]:
+    """Compare the integer kernels with those of the machine that built the bundle.
+
+    Returns:
+        ``sha256`` by stage; ``as_built``, whether the manifest has the same, None for a bundle
+        from before it had any; ``passed``, unless they differ.
+    """
+    golden, *_ = bundle.goldens()
+    found = {name: integers_sha256(bundle.stage(name), golden.inputs(name)) for name in STAGES}
+    built = bundle.manifest.get("integers_sha256")
+    as_built = None if built is None else found == built
+    return {"sha256": found, "as_built": as_built, "passed": as_built is not False}
+
+
+def _layers_right(verified: dict[str, Any]) -> bool:
+    layers = all(s["passed"] for s in verified["stages"])
+    return layers and verified["integers"]["passed"] and not verified["fusion"]["missing"]
 
 
 def only_unstable(verified: dict[str, Any]) -> bool:
@@ -97,12 +136,11 @@ def only_unstable(verified: dict[str, Any]) -> bool:
     Every layer is right then, and the picture is as close as the noise floor allows.
     """
     e = verified["end_to_end"]
-    layers = all(s["passed"] for s in verified["stages"]) and not verified["fusion"]["missing"]
     allowed = all(
         case["psnr_db"] >= case["noise_floor_psnr_db"] - 20 * math.log10(NOISE_FACTOR)
         for case in e["cases"]
     )
-    return layers and not e["passed"] and allowed
+    return _layers_right(verified) and not e["passed"] and allowed
 
 
 def needed_db(floor: float) -> float:
@@ -117,7 +155,7 @@ def _stage(
     variant: Variant,
     optimization: Optimization,
 ) -> dict[str, Any]:
-    inputs = [golden.values[key][:1] for key in STAGE_INPUTS[name]]
+    inputs = golden.inputs(name)
     reference = golden.values[STAGE_OUTPUT[name]][:1]
     parity = compare_stage(bundle.stage(name), inputs, variant=variant, optimization=optimization)
     return {
@@ -137,13 +175,13 @@ def _stage(
 def _end_to_end(
     bundle: Bundle,
     goldens: Sequence[StoredGolden],
-    optimizations: Sequence[Optimization],
+    settings: Sequence[Case],
     progress: Progress,
 ) -> dict[str, Any]:
     """The worst case over the runtime settings that users have, and all sizes."""
     cases: list[dict[str, Any]] = []
-    for optimization in optimizations:
-        runner = Runner(bundle, optimization=optimization)
+    for variant, optimization in settings:
+        runner = Runner(bundle, variant=variant, optimization=optimization)
         for golden in goldens:
             text = f"verifying pictures of {golden.size}, optimizations {optimization}"
             images = progress.track(golden.values["image"], text)
@@ -152,6 +190,7 @@ def _end_to_end(
             cases.append(
                 {
                     "size": golden.size,
+                    "variant": variant,
                     "optimization": optimization,
                     "psnr_db": psnr_db(golden.values["restored"], restored),
                     "max_abs": float(difference.max()),
@@ -165,8 +204,8 @@ def _end_to_end(
     return {**worst, "cases": cases, "passed": passed}
 
 
-def _fusion(bundle: Bundle) -> dict[str, Any]:
-    found = {name: read_fusion(bundle.stage(name)) for name in STAGES}
+def _fusion(bundle: Bundle, variant: Variant) -> dict[str, Any]:
+    found = {name: read_fusion(bundle.stage(name), variant) for name in STAGES}
     return {
         "planned": sum(f.planned for f in found.values()),
         "fused": sum(f.fused for f in found.values()),

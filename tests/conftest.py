@@ -44,6 +44,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
         8,
         "--train-steps",
         2,
+        "--with-pre-post",
         "--out",
         folder / "b",
         "--json",

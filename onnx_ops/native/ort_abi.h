@@ -1,4 +1,4 @@
-// The part of ONNX Runtime's C interface that the adapter uses.
+// The part of ONNX Runtime's C interface that the op library and mobile_demo/native use.
 //
 // The interface is a table of function pointers that only ever grows at its end, so a slot's
 // number is the same in every release. Enumerations travel as int. ort_abi_check.cc compares
@@ -10,13 +10,18 @@
 
 struct OrtApi;
 struct OrtCustomOpDomain;
+struct OrtEnv;
 struct OrtKernelContext;
 struct OrtKernelInfo;
+struct OrtMemoryInfo;
 struct OrtOpAttr;
+struct OrtRunOptions;
+struct OrtSession;
 struct OrtSessionOptions;
 struct OrtShapeInferContext;
 struct OrtStatus;
 struct OrtTensorTypeAndShapeInfo;
+struct OrtTypeInfo;
 struct OrtValue;
 struct OrtCustomOp;
 
@@ -30,6 +35,10 @@ enum ElementType : int { kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kFloat16
 
 enum MemoryType : int { kDefaultMemory = 0 };
 
+enum AllocatorType : int { kDeviceAllocator = 0 };
+
+enum LogLevel : int { kLogErrors = 3 };
+
 enum Characteristic : int { kRequired = 0 };
 
 struct ApiBase {
@@ -40,10 +49,24 @@ struct ApiBase {
 // name, slot, result, arguments
 #define QUANTFACE_ORT_SLOTS(X)                                                                    \
   X(CreateStatus, 0, OrtStatus*, (int, const char*))                                              \
+  X(GetErrorMessage, 2, const char*, (const OrtStatus*))                                          \
+  X(CreateEnv, 3, OrtStatus*, (int, const char*, OrtEnv**))                                       \
+  X(CreateSession, 7, OrtStatus*,                                                                 \
+    (const OrtEnv*, const char*, const OrtSessionOptions*, OrtSession**))                         \
+  X(Run, 9, OrtStatus*,                                                                           \
+    (OrtSession*, const OrtRunOptions*, const char* const*, const OrtValue* const*, std::size_t,  \
+     const char* const*, std::size_t, OrtValue**))                                                \
+  X(CreateSessionOptions, 10, OrtStatus*, (OrtSessionOptions**))                                  \
+  X(SetIntraOpNumThreads, 24, OrtStatus*, (OrtSessionOptions*, int))                              \
   X(CreateCustomOpDomain, 26, OrtStatus*, (const char*, OrtCustomOpDomain**))                     \
   X(CustomOpDomain_Add, 27, OrtStatus*, (OrtCustomOpDomain*, const OrtCustomOp*))                 \
   X(AddCustomOpDomain, 28, OrtStatus*, (OrtSessionOptions*, OrtCustomOpDomain*))                  \
+  X(SessionGetInputTypeInfo, 33, OrtStatus*, (const OrtSession*, std::size_t, OrtTypeInfo**))     \
+  X(CreateTensorWithDataAsOrtValue, 49, OrtStatus*,                                               \
+    (const OrtMemoryInfo*, void*, std::size_t, const std::int64_t*, std::size_t, int, OrtValue**))\
   X(GetTensorMutableData, 51, OrtStatus*, (OrtValue*, void**))                                    \
+  X(CastTypeInfoToTensorInfo, 55, OrtStatus*,                                                     \
+    (const OrtTypeInfo*, const OrtTensorTypeAndShapeInfo**))                                      \
   X(CreateTensorTypeAndShapeInfo, 57, OrtStatus*, (OrtTensorTypeAndShapeInfo**))                  \
   X(SetTensorElementType, 58, OrtStatus*, (OrtTensorTypeAndShapeInfo*, int))                      \
   X(SetDimensions, 59, OrtStatus*,                                                                \
@@ -55,6 +78,7 @@ struct ApiBase {
   X(GetSymbolicDimensions, 63, OrtStatus*,                                                        \
     (const OrtTensorTypeAndShapeInfo*, const char**, std::size_t))                                \
   X(GetTensorTypeAndShape, 65, OrtStatus*, (const OrtValue*, OrtTensorTypeAndShapeInfo**))        \
+  X(CreateCpuMemoryInfo, 69, OrtStatus*, (int, int, OrtMemoryInfo**))                             \
   X(KernelInfoGetAttribute_float, 85, OrtStatus*,                                                 \
     (const OrtKernelInfo*, const char*, float*))                                                  \
   X(KernelInfoGetAttribute_int64, 86, OrtStatus*,                                                 \
@@ -64,11 +88,18 @@ struct ApiBase {
     (const OrtKernelContext*, std::size_t, const OrtValue**))                                     \
   X(KernelContext_GetOutput, 91, OrtStatus*,                                                      \
     (OrtKernelContext*, std::size_t, const std::int64_t*, std::size_t, OrtValue**))               \
+  X(ReleaseEnv, 92, void, (OrtEnv*))                                                              \
   X(ReleaseStatus, 93, void, (OrtStatus*))                                                        \
+  X(ReleaseMemoryInfo, 94, void, (OrtMemoryInfo*))                                                \
+  X(ReleaseSession, 95, void, (OrtSession*))                                                      \
+  X(ReleaseValue, 96, void, (OrtValue*))                                                          \
+  X(ReleaseTypeInfo, 98, void, (OrtTypeInfo*))                                                    \
   X(ReleaseTensorTypeAndShapeInfo, 99, void, (OrtTensorTypeAndShapeInfo*))                        \
+  X(ReleaseSessionOptions, 100, void, (OrtSessionOptions*))                                       \
   X(ReleaseCustomOpDomain, 101, void, (OrtCustomOpDomain*))                                       \
   X(KernelInfoGetAttributeArray_int64, 163, OrtStatus*,                                           \
     (const OrtKernelInfo*, const char*, std::int64_t*, std::size_t*))                             \
+  X(RegisterCustomOpsLibrary_V2, 228, OrtStatus*, (OrtSessionOptions*, const char*))              \
   X(KernelInfoGetConstantInput_tensor, 249, OrtStatus*,                                           \
     (const OrtKernelInfo*, std::size_t, int*, const OrtValue**))                                  \
   X(ShapeInferContext_GetInputTypeShape, 268, OrtStatus*,                                         \

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from quantface_export.commands.app import Inception, Json, Lpips, LpipsLinear, app
-from quantface_export.console import console, print_verified, reporting, write_json
+from quantface_export.console import (
+    console,
+    print_integers,
+    print_verified,
+    reporting,
+    write_json,
+)
+from quantface_export.errors import QuantfaceError
 from quantface_export.settings import (
     CACHE,
     CALIB_COUNT,
@@ -92,6 +99,14 @@ def build(
             "picture can't be within 40 dB of the reference; every layer must be right.",
         ),
     ] = False,
+    with_pre_post: Annotated[
+        bool,
+        typer.Option(
+            "--with-pre-post",
+            help="Also write models from a JPEG's or PNG's bytes and to a PNG's, for apps with "
+            "onnxruntime-extensions.",
+        ),
+    ] = False,
     adapter: Annotated[
         Path | None,
         typer.Option(help="Folder to write the LoRA branches to, as PEFT adapters by stage."),
@@ -118,6 +133,7 @@ def build(
         seed=seed,
         out=out,
         keep_unstable=keep_unstable,
+        with_pre_post=with_pre_post,
         work=work,
         train_steps=train_steps,
         train_rate=train_rate,
@@ -142,22 +158,54 @@ def build(
     write_json(json, result)
 
 
-@app.command(epilog="Example: `quantface-export verify build/nano-w4a4 --json parity.json`")
+@app.command(
+    epilog="Examples: `quantface-export verify build/nano-w4a4 --json parity.json`; "
+    "`quantface-export verify my-bundle --integers`, on another machine than it was built on"
+)
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     quick: Annotated[
         bool,
         typer.Option("--quick", help="Only as apps run it, not with optimizations off and so on."),
     ] = False,
+    native: Annotated[
+        bool, typer.Option("--native", help="Only with the native kernels, as apps that ship them.")
+    ] = False,
+    integers: Annotated[
+        bool,
+        typer.Option(
+            "--integers",
+            help="Only whether the integer kernels give the same bytes as where it was built.",
+        ),
+    ] = False,
+    images: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pictures to compare end to end; all if left out."),
+    ] = None,
     json: Json = None,
 ) -> None:
     """Compare what ONNX Runtime computes with the bundle's reference. Needs no torch."""
+    from onnx_ops.library import library_path, why_missing
     from quantface_export.bundle import load_bundle
+    from quantface_export.verify import NATIVE, QUICK_CASES, verify_integers
     from quantface_export.verify import verify as run_verify
 
+    if quick + native + integers > 1:
+        raise QuantfaceError("--quick, --native and --integers exclude each other; give one")
+    if native and library_path() is None:
+        raise QuantfaceError(why_missing())
+    loaded = load_bundle(bundle)
     with reporting("verify") as progress:
-        result = run_verify(load_bundle(bundle), progress, quick=quick)
-    print_verified(result)
+        if integers:
+            found = verify_integers(loaded)
+            result = {"passed": found["passed"], "integers": found}
+        else:
+            cases = QUICK_CASES if quick else (NATIVE,) if native else None
+            result = run_verify(loaded, progress, cases=cases, images=images)
+    if integers:
+        print_integers(result["integers"])
+    else:
+        print_verified(result)
     write_json(json, result)
     if not result["passed"]:
         raise typer.Exit(1)

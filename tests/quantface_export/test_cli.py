@@ -99,6 +99,8 @@ def test_verify_repeats_it_without_torch(built: Built, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     again = json.loads(target.read_text())
     assert again["fusion"] == built[1]["verify"]["fusion"]
+    assert again["integers"] == built[1]["verify"]["integers"]
+    assert again["integers"]["as_built"]
     assert again["end_to_end"]["psnr_db"] >= built[1]["verify"]["end_to_end"]["psnr_db"] - 0.01
 
 

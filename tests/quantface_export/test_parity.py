@@ -1,10 +1,12 @@
-"""Layers are compared in groups that fit in memory; the groups do not change what is found."""
+"""Layer by layer, whatever the groups that fit in memory; and the hash that machines compare."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 import torch
@@ -14,12 +16,15 @@ from calibration.layers import quant_layers
 from calibration.observe import observe
 from calibration.quantize import observe_outputs, quantize
 from calibration.recipe import Recipe
-from quantface_export import parity
+from quantface_export import integers, layer_table, parity
 from quantface_export.lower.expand import expand
 from quantface_export.lower.export import export_markers
 
 
-def test_groups_give_what_one_run_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def lowered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tensor]:
+    """A stage of three convolutions and an input of it."""
+    folder = tmp_path_factory.mktemp("lowered")
     torch.manual_seed(0)
     stage = nn.Sequential(
         nn.Conv2d(4, 8, 3, padding=1),
@@ -36,15 +41,20 @@ def test_groups_give_what_one_run_gives(tmp_path: Path, monkeypatch: pytest.Monk
     observe_outputs(stage, [(x,)])
     graph = export_markers(stage, (x,), ["x"], "y")
     expand(graph, quant_layers(stage))
-    ir.save(graph, tmp_path / "model.onnx", external_data="model.onnx.data")
+    ir.save(graph, folder / "model.onnx", external_data="model.onnx.data")
+    return folder / "model.onnx", x
+
+
+def test_groups_give_what_one_run_gives(
+    lowered: tuple[Path, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = lowered
 
     def compared() -> parity.StageParity:
-        return parity.compare_stage(
-            tmp_path / "model.onnx", [x.numpy()], variant="function", optimization="off"
-        )
+        return parity.compare_stage(model, [x.numpy()], variant="function", optimization="off")
 
     whole, runs = compared(), []
-    monkeypatch.setattr(parity, "GROUP_BYTES", 1)
+    monkeypatch.setattr(layer_table, "GROUP_BYTES", 1)
     probed = parity._probed
     monkeypatch.setattr(parity, "_probed", lambda *args: runs.append(len(args[1])) or probed(*args))
     parts = compared()
@@ -52,3 +62,29 @@ def test_groups_give_what_one_run_gives(tmp_path: Path, monkeypatch: pytest.Monk
     assert parts.layers == whole.layers
     assert [layer.integers for layer in whole.layers] == [4 * 81 + 8 * 81, 16 * 81, 12 * 81]
     assert np.array_equal(parts.output, whole.output)
+
+
+def test_the_hash_is_of_the_reference_s_integers(
+    lowered: tuple[Path, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What every machine should give: the reference's layers on the same drawn codes."""
+    model, _ = lowered
+    digest = hashlib.sha256()
+    for record, channels in zip(layer_table.read_layers(model), (4, 8, 8), strict=True):
+        result = record.result(integers._drawn(record, (1, channels, 9, 9)))
+        digest.update(record.name.encode() + result.astype("<i4").tobytes())
+    assert integers.integers_sha256(model) == digest.hexdigest()
+    monkeypatch.setattr(layer_table, "GROUP_BYTES", 1)
+    assert integers.integers_sha256(model) == digest.hexdigest()
+
+
+def test_another_weight_gives_another_hash(
+    lowered: tuple[Path, torch.Tensor], tmp_path: Path
+) -> None:
+    model = onnx.load(lowered[0])
+    weight = max(
+        (t for t in model.graph.initializer if "weight" in t.name), key=onnx.TensorProto.ByteSize
+    )
+    weight.raw_data = bytes([weight.raw_data[0] ^ 1]) + weight.raw_data[1:]
+    onnx.save(model, tmp_path / "model.onnx")
+    assert integers.integers_sha256(tmp_path / "model.onnx") != integers.integers_sha256(lowered[0])

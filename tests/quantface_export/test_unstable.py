@@ -11,7 +11,9 @@ from quantface_export.pipeline import _failure
 from quantface_export.verify import needed_db, only_unstable
 
 
-def verified(psnr: float, floor: float, *, layers: bool = True, missing: int = 0) -> dict[str, Any]:
+def verified(
+    psnr: float, floor: float, *, layers: bool = True, missing: int = 0, integers: bool = True
+) -> dict[str, Any]:
     stage = {
         "name": "unet",
         "size": "128",
@@ -28,6 +30,7 @@ def verified(psnr: float, floor: float, *, layers: bool = True, missing: int = 0
     found = {
         "passed": False,
         "stages": [stage],
+        "integers": {"passed": integers, "as_built": integers},
         "fusion": {"missing": ["unet: x"] * missing, "planned": 9, "fused": 9 - missing},
         "end_to_end": {**case, "cases": [case], "passed": psnr >= needed},
     }
@@ -43,6 +46,7 @@ def verified(psnr: float, floor: float, *, layers: bool = True, missing: int = 0
         (verified(39.0, 60.0), False),
         (verified(13.2, 13.5, layers=False), False),
         (verified(13.2, 13.5, missing=1), False),
+        (verified(13.2, 13.5, integers=False), False),
         (verified(45.0, 44.0, layers=False), False),
     ],
 )
