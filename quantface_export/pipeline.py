@@ -22,6 +22,8 @@ from quantface_export.image_size import ImageSize
 from quantface_export.integers import integers_sha256
 from quantface_export.manifest import make_manifest, stage_sizes, total_bytes
 from quantface_export.models import find_source, image_size
+from quantface_export.phone.download import download_plan
+from quantface_export.phone.usability import check_stage
 from quantface_export.pre_post import write_pre_post
 from quantface_export.quantize_stages import quantize_stages
 from quantface_export.recipes import load_recipe
@@ -98,6 +100,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             training=done.together.training,
             allocation=done.together.allocation,
             integers={name: integers_sha256(folder / name / "model.onnx") for name in STAGES},
+            download=download_plan(folder),
         )
         write_manifest(folder, manifest)
         with clock("verify"):
@@ -105,6 +108,10 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             verified = verify(load_bundle(folder), progress, cases=cases)
         if not (verified["passed"] or (settings.keep_unstable and verified["unstable"])):
             raise VerificationError(_failure(verified))
+        # It loads a stage several times over, which takes long for a large one; `package` does so.
+        mobile = (
+            {} if large else {name: check_stage(folder / name / "model.onnx") for name in STAGES}
+        )
         sizes = stage_sizes(folder, counts)
         progress.step("writing the report")
         report(
@@ -119,6 +126,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             ),
             sizes=sizes,
             verified=verified,
+            mobile=mobile,
         )
     work.remove()
     return {
@@ -130,6 +138,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         "phases": [{"name": name, "seconds": s} for name, s in clock.seconds.items()],
         "bytes": total_bytes(sizes),
         "training": done.together.training,
+        "mobile": mobile,
         "verify": verified,
     }
 
