@@ -96,6 +96,7 @@ struct ApiBase {
   X(ReleaseSessionOptions, 100, void, (OrtSessionOptions*))                                       \
   X(ReleaseCustomOpDomain, 101, void, (OrtCustomOpDomain*))                                       \
   X(RegisterCustomOpsLibrary_V2, 228, OrtStatus*, (OrtSessionOptions*, const char*))              \
+  X(RegisterCustomOpsUsingFunction, 229, OrtStatus*, (OrtSessionOptions*, const char*))           \
   X(ShapeInferContext_GetInputTypeShape, 268, OrtStatus*,                                         \
     (const OrtShapeInferContext*, std::size_t, OrtTensorTypeAndShapeInfo**))                      \
   X(ShapeInferContext_GetAttribute, 269, OrtStatus*,                                              \

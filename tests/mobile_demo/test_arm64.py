@@ -209,6 +209,15 @@ def test_all_of_verify(started: Any, folder: Path) -> None:
     assert there["fusion"]["fused"] == there["fusion"]["planned"] > 200
 
 
+def test_the_archive_has_the_registration_function() -> None:
+    archive = FOLDER / "ops-static" / "libquantface_ops.a"
+    done = subprocess.run(
+        ["readelf", "--wide", "--symbols", archive], capture_output=True, text=True, check=True
+    )
+    rows = [row.split() for row in done.stdout.splitlines() if "RegisterQuantfaceOps" in row]
+    assert [row[3:6] for row in rows if row[6] != "UND"] == [["FUNC", "GLOBAL", "DEFAULT"]]
+
+
 def test_the_library_is_for_arm64_and_pages_of_16_kib() -> None:
     done = subprocess.run(
         ["readelf", "--wide", "--file-header", "--program-headers", LIBRARY],
