@@ -37,7 +37,7 @@ class Recipe:
         weight_bits: Width of the weight grid, 2..8 (paper: W).
         activation_bits: Width of the activation grid, 2..8 (paper: A).
         rank: Rank of the low-rank branch; 0 leaves it out (section 3.3).
-        rotate: Randomized Hadamard rotation along channels (section 3.2).
+        rotate: Randomized Hadamard rotation along channels (section 3.2), where it pays.
         scale: Per-channel scaling, eq. 8.
         observer: How activation ranges are chosen: ``minmax``, ``percentile`` or ``mse``.
         weight_search: Search weight scales for the least squared error.

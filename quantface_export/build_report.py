@@ -91,14 +91,20 @@ def distribution(site: Site, plan: SitePlan, layer: QuantLayer) -> Distribution:
         "original": x,
         "scaled": x / scale[:, None],
         "rotated": Balance(d=sign, block=channels).activation(x, 1),
-        "both": plan.balance.activation(x, 1),
+        "both": Balance(d=sign / scale, block=channels).activation(x, 1),
     }
+    turned = plan.balance.block > 1
+    if plan.alpha is None:
+        chosen = "rotated" if turned else "original"
+    else:
+        chosen = "both" if turned else "scaled"
     bits = plan.grid.bits
     return Distribution(
         layer=f"unet: {layer.name}",
         **{name: _ranges(v) for name, v in panels.items()},
         grid_ranges={name: _grid(v, bits) for name, v in panels.items()},
         grid_bits=bits,
+        chosen=chosen,
     )
 
 

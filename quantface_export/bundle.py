@@ -12,21 +12,49 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quantface_export.errors import QuantfaceError
-from quantface_export.stages import STAGES
+import numpy as np
+from numpy.typing import NDArray
 
-FORMAT_VERSION = 1
+from quantface_export.errors import QuantfaceError
+from quantface_export.image_size import ImageSize
+from quantface_export.stages import STAGE_INPUTS, STAGES
+
+FORMAT_VERSION = 2
 MANIFEST = "quantface.json"
 GOLDEN = "golden/golden.npz"
+OTHER_GOLDEN = "golden/{size}.npz"
 REPORT = "report.html"
 
 
 class BundleError(QuantfaceError):
     """A bundle that can't be used or written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGolden:
+    """What the reference gave for images of one size.
+
+    Attributes:
+        size: ``512``, or ``320x256``, width first.
+        floor: Its noise floor, dB.
+        values: Tensors between the stages by name, each (N, ...).
+    """
+
+    size: str
+    floor: float
+    values: dict[str, NDArray[np.float32]]
+
+    def first(self, images: int | None) -> StoredGolden:
+        """The first ``images`` alone; None means all."""
+        return replace(self, values={key: value[:images] for key, value in self.values.items()})
+
+    def inputs(self, stage: str) -> list[NDArray[np.float32]]:
+        """What a stage reads, of the first image."""
+        return [self.values[key][:1] for key in STAGE_INPUTS[stage]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +64,18 @@ class Bundle:
     path: Path
     manifest: dict[str, Any]
 
-    @property
-    def size(self) -> int:
+    def side(self, wanted: int | None = None) -> int:
         """Side of the square images it restores, pixels.
 
+        Args:
+            wanted: Another than its own, for a bundle whose graphs take any.
+
         Raises:
-            BundleError: They are not square.
+            BundleError: They are not square, or it can't take the ``wanted`` ones.
         """
+        if wanted is not None:
+            self._require(wanted)
+            return wanted
         if self.manifest["size"] is None:
             raise BundleError(
                 f"{self.path} takes images of {self.manifest['width']}x{self.manifest['height']} "
@@ -50,9 +83,34 @@ class Bundle:
             )
         return int(self.manifest["size"])
 
+    def _require(self, side: int) -> None:
+        sides = self.manifest.get("sides")
+        if sides is None:
+            raise BundleError(
+                f"{self.path} takes {self.manifest['width']}x{self.manifest['height']} pixels "
+                f"alone, not {side}; build it with --dynamic, or leave --size out"
+            )
+        if side not in range(sides["least"], sides["most"] + 1, sides["step"]):
+            raise BundleError(
+                f"--size must be a multiple of {sides['step']} from {sides['least']} to "
+                f"{sides['most']} for {self.path}, got {side}"
+            )
+
     def stage(self, name: str) -> Path:
         """``model.onnx`` of a stage."""
         return self.path / name / "model.onnx"
+
+    def goldens(self) -> list[StoredGolden]:
+        """The reference's answers: for the images of the bundle's own size first."""
+        about = self.manifest
+        own = ImageSize(width=about["width"], height=about["height"])
+        files = {GOLDEN: (str(own), about["noise_floor_psnr_db"])}
+        for size, floor in about.get("other_sizes", {}).items():
+            files[OTHER_GOLDEN.format(size=size)] = size, floor
+        return [
+            StoredGolden(size=size, floor=float(floor), values=dict(np.load(self.path / file)))
+            for file, (size, floor) in files.items()
+        ]
 
 
 def sha256(path: Path) -> str:

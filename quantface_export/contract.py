@@ -42,7 +42,7 @@ def read_fusion(model: Path, variant: Variant = "function") -> Fusion:
 
 
 def _fused(record: LayerRecord, graph: onnx.GraphProto) -> bool:
-    return any(node.op_type == record.fused_op and record.key in node.input for node in graph.node)
+    return any(node.op_type in record.fused_ops and record.key in node.input for node in graph.node)
 
 
 def require_fusion(stage: str, model: Path) -> Fusion:

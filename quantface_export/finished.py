@@ -33,20 +33,23 @@ class FinishedStage:
     Attributes:
         rows: Its layers in the manifest.
         output: What the float stage gives for every calibration image.
-        reference: What the fake-quantized stage gives for the golden images, float32.
+        reference: What the fake-quantized stage gives for each set of golden images, float32.
         exact: The same with its float parts in float64.
         distribution: The report's figure, of the stage that it is taken from.
     """
 
     rows: list[dict[str, Any]]
     output: NDArray[np.float32]
-    reference: NDArray[np.float32]
-    exact: NDArray[np.float64]
+    reference: list[NDArray[np.float32]]
+    exact: list[NDArray[np.float64]]
     distribution: Distribution | None
 
     def save(self, folder: Path) -> None:
         """Write everything beside the stage's graph."""
-        np.savez(folder / TENSORS, output=self.output, reference=self.reference, exact=self.exact)
+        tensors: dict[str, NDArray[Any]] = {"output": self.output}
+        for i, pair in enumerate(zip(self.reference, self.exact, strict=True)):
+            tensors[f"reference_{i}"], tensors[f"exact_{i}"] = pair
+        np.savez(folder / TENSORS, **tensors)  # type: ignore[arg-type]
         record: dict[str, Any] = {"rows": self.rows, "distribution": None}
         if self.distribution is not None:
             panels = {name: getattr(self.distribution, name).tolist() for name in PANELS}
@@ -61,7 +64,13 @@ class FinishedStage:
             figure |= {name: np.array(figure[name], np.float32) for name in PANELS}
             record["distribution"] = Distribution(**figure)
         with np.load(folder / TENSORS) as tensors:
-            return FinishedStage(**record, **dict(tensors))
+            sets = range(len(tensors) // 2)
+            return FinishedStage(
+                **record,
+                output=tensors["output"],
+                reference=[tensors[f"reference_{i}"] for i in sets],
+                exact=[tensors[f"exact_{i}"] for i in sets],
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,29 +11,36 @@ import hashlib
 import tempfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantface_export.layer_table import LayerRecord, layer_groups, read_layers
+from onnx_ops.quantized_conv import LOW_RANK, PLAIN, PLAIN_INPUTS, quantized_conv_functions
+from quantface_export.layer_table import LayerRecord, layer_groups, read_layers, value_shapes
 from quantface_export.session import open_session, run, with_outputs
 
 
-def integers_sha256(model: Path) -> str:
+def integers_sha256(model: Path, inputs: Sequence[NDArray[np.float32]]) -> str:
     """Hash of the integers of every quantized layer of a stage, in graph order.
 
     Each layer reads codes drawn evenly from its grid; layers that share their codes share the
     drawn ones. Hashed are the layers' names, the output codes of convolutions and the sums of
     linear layers, as int32 in little-endian order.
+
+    Args:
+        model: The stage.
+        inputs: Anything that it may read: the layers get codes of the shapes that follow.
     """
-    digest, shapes = hashlib.sha256(), _shapes(model)
-    for group in layer_groups(model, read_layers(model)):
+    digest, shapes = hashlib.sha256(), value_shapes(model, inputs)
+    for group in layer_groups(model, read_layers(model), inputs):
         codes = {record.codes: _drawn(record, shapes[record.x]) for record in group}
         for record, values in zip(group, _run(model, group, codes), strict=True):
+            alone = replace(record, branch=None)
             digest.update(record.name.encode())
-            digest.update(record.integers(values).astype("<i4").tobytes())
+            digest.update(alone.integers(values, values).astype("<i4").tobytes())
     return digest.hexdigest()
 
 
@@ -42,17 +49,9 @@ def _drawn(record: LayerRecord, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return rng.integers(0, record.top, shape, np.uint8, endpoint=True)
 
 
-def _shapes(model: Path) -> dict[str, tuple[int, ...]]:
-    graph = onnx.load(model, load_external_data=False).graph
-    return {
-        v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
-        for v in (*graph.input, *graph.value_info)
-    }
-
-
 def _run(
     model: Path, records: Sequence[LayerRecord], codes: dict[str, NDArray[np.uint8]]
-) -> list[NDArray[np.generic]]:
+) -> list[NDArray[np.float32]]:
     """The layers' results for these codes, from a model that holds nothing but the layers."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / model.name
@@ -65,24 +64,32 @@ def _run(
 def _layers_alone(
     model: Path, records: Sequence[LayerRecord], codes: dict[str, NDArray[np.uint8]]
 ) -> onnx.ModelProto:
-    """The stage with ``codes`` as its inputs and the layers' results as its outputs."""
+    """The stage with ``codes`` as its inputs and the layers' results as its outputs.
+
+    Without the branches, which read floats.
+    """
     proto = onnx.load(model, load_external_data=False)
     graph = proto.graph
     needed, kept = {record.out for record in records}, []
     for node in reversed(graph.node):
         if needed.intersection(node.output) and not codes.keys() & set(node.output):
+            if node.op_type == LOW_RANK:
+                node.op_type = PLAIN
+                del node.input[PLAIN_INPUTS:]
             needed.update(node.input)
             kept.append(node)
     constants = [tensor for tensor in graph.initializer if tensor.name in needed]
     make = onnx.helper.make_tensor_value_info
-    kind = {"conv": onnx.TensorProto.UINT8, "linear": onnx.TensorProto.FLOAT}
     proto.graph.CopyFrom(
         onnx.helper.make_graph(
             kept[::-1],
             graph.name,
             [make(name, onnx.TensorProto.UINT8, array.shape) for name, array in codes.items()],
-            [make(record.out, kind[record.kind], None) for record in records],
+            [make(record.out, onnx.TensorProto.FLOAT, None) for record in records],
             constants,
         )
     )
+    plain, _ = quantized_conv_functions()
+    if plain.name not in {function.name for function in proto.functions}:
+        proto.functions.append(plain)
     return proto

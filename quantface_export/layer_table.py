@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import onnx
@@ -15,21 +15,21 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnx_ops.hadamard import rotate
-from onnx_ops.integer import (
-    conv_accumulate,
-    matmul_accumulate,
-    quantize,
-    requantize,
-    requantize_multiplier,
-)
+from onnx_ops.integer import matmul_accumulate, quantize
+from onnx_ops.quantized_conv import LOW_RANK, PLAIN, ConvGrid, low_rank_branch, quantized_conv
 
 Array = NDArray[Any]
+
+INTEGER_CONVS: Final = ("QLinearConv", PLAIN, LOW_RANK)
+"""By ONNX Runtime from the function body, or by the native kernels."""
+
+INTEGER_PRODUCTS: Final = ("MatMulIntegerToFloat",)
 
 GROUP_BYTES = 2 << 30
 """A run that returns values of layers returns those of as many as fit in about this."""
 
-PROBED_BYTES = 6
-"""Of each value of a layer's input: float32, its code, and about one of the result."""
+PROBED_BYTES = 9
+"""Of each value of a layer's input: float32, its code, and about one float32 of the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class LayerRecord:
         kind: ``conv`` or ``linear``.
         x: Name of the float value it reads, before its transform.
         codes: Name of its uint8 input codes.
-        out: Name of its result: uint8 codes of a convolution, float product of a linear layer.
+        out: Name of its float result: a convolution with its branch, a linear layer's product.
         d: Multiplier of the online transform, None without one: (C,), or shaped to multiply
             ``x`` where nothing is rotated.
         rotated: Whether a Hadamard rotation follows the multiplier.
@@ -51,6 +51,7 @@ class LayerRecord:
         bias: (F,) int32 of a convolution, None for linear layers.
         out_scale, out_zero_point: Grid of a convolution's output.
         strides, pads: Geometry of a convolution.
+        branch: Low-rank factors of a convolution, (r, C, kh, kw) and (F, r, 1, 1) float32.
     """
 
     name: str
@@ -70,6 +71,7 @@ class LayerRecord:
     out_zero_point: int
     strides: tuple[int, int]
     pads: tuple[int, int, int, int]
+    branch: tuple[NDArray[np.float32], NDArray[np.float32]] | None
 
     @property
     def key(self) -> str:
@@ -77,9 +79,9 @@ class LayerRecord:
         return f"{self.name}/weight_int8"
 
     @property
-    def fused_op(self) -> str:
-        """What ONNX Runtime must make of the layer."""
-        return "QLinearConv" if self.kind == "conv" else "MatMulIntegerToFloat"
+    def fused_ops(self) -> tuple[str, ...]:
+        """What ONNX Runtime must make of the layer: one of these."""
+        return INTEGER_CONVS if self.kind == "conv" else INTEGER_PRODUCTS
 
     def input_codes(self, x: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The reference's codes for this float input."""
@@ -92,18 +94,30 @@ class LayerRecord:
         if self.kind == "linear":
             return matmul_accumulate(codes, self.zero_point, self.weight)
         assert self.bias is not None
-        sums = conv_accumulate(
-            codes, self.zero_point, self.weight, strides=self.strides, pads=self.pads
+        grid = ConvGrid(
+            x_scale=self.scale,
+            x_zero_point=self.zero_point,
+            weight_scale=self.weight_scale,
+            y_scale=self.out_scale,
+            y_zero_point=self.out_zero_point,
         )
-        multiplier = requantize_multiplier(self.scale, self.weight_scale, self.out_scale)
-        total = sums + self.bias[:, None, None]
-        return requantize(total, multiplier, self.out_zero_point)
+        return quantized_conv(
+            codes, self.weight, self.bias, grid, strides=self.strides, pads=self.pads
+        )
 
-    def integers(self, out: Array) -> Array:
-        """ONNX Runtime's result as integers: accumulators of a linear layer are recovered."""
-        if self.kind == "conv":
-            return out
-        return np.rint(out.astype(np.float64) / (np.float64(self.scale) * self.weight_scale))
+    def integers(self, x: NDArray[np.float32], out: NDArray[np.float32]) -> Array:
+        """ONNX Runtime's result as integers, recovered from the float one: codes or accumulators.
+
+        What float32 adds by rounding is far below half a step of the grid.
+        """
+        y = out.astype(np.float64)
+        if self.kind == "linear":
+            return np.rint(y / (np.float64(self.scale) * self.weight_scale))
+        if self.branch is not None:
+            y -= low_rank_branch(
+                x.astype(np.float64), *self.branch, strides=self.strides, pads=self.pads
+            )
+        return np.rint(y / self.out_scale) + self.out_zero_point
 
 
 def read_layers(model: Path) -> list[LayerRecord]:
@@ -111,17 +125,41 @@ def read_layers(model: Path) -> list[LayerRecord]:
     return list(_records(onnx.load(model).graph))
 
 
-def layer_groups(model: Path, records: Sequence[LayerRecord]) -> Iterator[list[LayerRecord]]:
-    """Layers whose inputs, codes and results fit in memory together, in graph order."""
+def value_shapes(model: Path, inputs: Sequence[Array]) -> dict[str, tuple[int, ...]]:
+    """Shape of every value of a stage when it reads ``inputs``.
+
+    A graph for any size has dimensions such as ``64*rows``; the inputs say what they are.
+    """
     graph = onnx.load(model, load_external_data=False).graph
-    values = {
-        v.name: math.prod(d.dim_value for d in v.type.tensor_type.shape.dim)
-        for v in graph.value_info
+    symbols: dict[str, int] = {}
+    for given, x in zip(graph.input, inputs, strict=True):
+        for dim, n in zip(given.type.tensor_type.shape.dim, x.shape, strict=True):
+            if dim.dim_param:
+                step, _, symbol = dim.dim_param.rpartition("*")
+                symbols[symbol] = n // int(step or 1)
+
+    def size(dim: onnx.TensorShapeProto.Dimension) -> int:
+        if not dim.dim_param:
+            return dim.dim_value
+        import onnx_ir as ir  # a second of import that graphs of a fixed size do without
+
+        return cast(int, ir.SymbolicDim(dim.dim_param).evaluate(symbols))
+
+    return {
+        v.name: tuple(size(d) for d in v.type.tensor_type.shape.dim)
+        for v in (*graph.input, *graph.value_info)
     }
+
+
+def layer_groups(
+    model: Path, records: Sequence[LayerRecord], inputs: Sequence[Array]
+) -> Iterator[list[LayerRecord]]:
+    """Layers whose inputs, codes and results fit in memory together, in graph order."""
+    shapes = value_shapes(model, inputs)
     group: list[LayerRecord] = []
     total = 0
     for record in records:
-        size = values.get(record.x, 0) * PROBED_BYTES
+        size = math.prod(shapes[record.x]) * PROBED_BYTES
         if group and total + size > GROUP_BYTES:
             yield group
             group, total = [], 0
@@ -143,13 +181,17 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
         return cast(list[Array], ReferenceEvaluator(node).run(None, values))[0]
 
     for node in graph.node:
-        name, _, leaf = node.name.rpartition("/")
-        if leaf not in ("conv", "product") or node.op_type not in ("Conv", "MatMul"):
+        if conv := node.op_type in (PLAIN, LOW_RANK):
+            codes, scale_name, zero_name, weight, weight_scale, bias, *rest = node.input
+            name = node.name.removesuffix("/y")
+        elif node.op_type == "MatMul" and node.name.endswith("/product"):
+            codes, scale_name, zero_name = producer[node.input[0]].input
+            weight, weight_scale = producer[node.input[1]].input
+            name = node.name.removesuffix("/product")
+        else:
             continue
-        dequantize, weight = producer[node.input[0]], producer[node.input[1]]
-        codes = dequantize.input[0]
-        scale = np.float32(array(dequantize.input[1])[()])
-        zero_point = int(array(dequantize.input[2])[()])
+        scale = np.float32(array(scale_name)[()])
+        zero_point = int(array(zero_name)[()])
         rounding = producer[codes]
         source, top, d = rounding.input[0], 255, None
         rotated = rounding.op_type == "HadamardQuantize"
@@ -163,24 +205,24 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
         if source.endswith("/balanced"):
             source, multiplier = producer[source].input
             d = array(multiplier)
-        conv = leaf == "conv"
         geometry = {a.name: tuple(a.ints) for a in node.attribute}
         yield LayerRecord(
             name=name,
             kind="conv" if conv else "linear",
             x=source,
             codes=codes,
-            out=f"{name}/out" if conv else node.output[0],
+            out=node.output[0],
             d=d,
             rotated=rotated,
             scale=scale,
             zero_point=zero_point,
             top=top,
-            weight=array(weight.input[0]),
-            weight_scale=array(weight.input[1]),
-            bias=array(f"{name}/bias") if conv else None,
-            out_scale=np.float32(array(f"{name}/out_scale")[()]) if conv else np.float32(1),
-            out_zero_point=int(array(f"{name}/out_zero_point")[()]) if conv else 0,
+            weight=array(weight),
+            weight_scale=array(weight_scale),
+            bias=array(bias) if conv else None,
+            out_scale=np.float32(array(rest[0])[()]) if conv else np.float32(1),
+            out_zero_point=int(array(rest[1])[()]) if conv else 0,
             strides=geometry.get("strides", (1, 1)),
             pads=geometry.get("pads", (0, 0, 0, 0)),
+            branch=(array(rest[3]), array(rest[4])) if node.op_type == LOW_RANK else None,
         )

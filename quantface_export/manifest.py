@@ -36,7 +36,9 @@ def make_manifest(
     images: NDArray[np.uint8],
     layers: list[dict[str, Any]],
     size: ImageSize,
+    sides: range | None,
     floor: float,
+    other_sizes: dict[str, float],
     counts: dict[str, int],
     training: dict[str, Any] | None,
     allocation: dict[str, Any] | None,
@@ -54,7 +56,9 @@ def make_manifest(
         images: (N, h, w, 3) that it was calibrated on.
         layers: Rows of :func:`layer_rows`, of all stages.
         size: Of the images.
+        sides: Widths and heights that the graphs take; None for those of ``size`` alone.
         floor: Noise floor, dB.
+        other_sizes: Noise floors at other sizes that the bundle has goldens of.
         counts: Parameters of each stage.
         training: What it says of itself; None where there was none.
         allocation: The same.
@@ -66,6 +70,9 @@ def make_manifest(
         "size": size.width if size.square else None,
         "width": size.width,
         "height": size.height,
+        "sides": None
+        if sides is None
+        else {"step": sides.step, "least": sides.start, "most": sides[-1]},
         "recipe": {f: getattr(recipe, f) for f in recipe.__slots__},
         "profile": settings.profile,
         "seed": settings.seed,
@@ -76,11 +83,12 @@ def make_manifest(
         "training": training,
         "allocation": allocation,
         "noise_floor_psnr_db": floor,
+        "other_sizes": other_sizes,
         "integers_sha256": integers,
         "download": download,
         "parameters": counts,
         "image_bytes": MANIFEST_ENTRY if settings.with_pre_post else None,
-        "op_library": "optional: quantface::HadamardQuantize has a function body in every model",
+        "op_library": "optional: every op of the domain quantface has a function body in its model",
         "reproduce": {
             "command": settings.command,
             "weights": [{"name": file.name, "sha256": sha256(file)} for file in files],

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
+from torch.export import Dim
 
 from quantface_export.errors import QuantfaceError
 from quantface_export.image_size import ImageSize, read_size
+from quantface_export.lower.export import SymbolicShapes
 from quantface_export.nano.weights import WEIGHTS, load_nano
 from quantface_export.osdface.checkpoint import Checkpoint, skeleton
 from quantface_export.osdface.config import MODELS, NANO, ModelConfig
@@ -25,10 +27,12 @@ class Source:
     Attributes:
         config: Its shapes.
         checkpoint: Its files; None for the embedded nano.
+        dynamic: Whether its graphs take any possible size.
     """
 
     config: ModelConfig
     checkpoint: Checkpoint | None
+    dynamic: bool = False
 
     def stage(self, name: str) -> nn.Module:
         """One stage, in evaluation mode and float32; the others take no memory."""
@@ -36,14 +40,29 @@ class Source:
             stage = load_nano().stages()[name]
         else:
             stage = self.checkpoint.stage(name)
-        prepare_stage(name, stage)
+        prepare_stage(name, stage, any_size=self.dynamic)
         return stage
 
     def model(self) -> Osdface:
         """All four stages."""
         model = load_nano() if self.checkpoint is None else self.checkpoint.model()
-        prepare(model)
+        prepare(model, any_size=self.dynamic)
         return model
+
+    def symbolic_shapes(self) -> SymbolicShapes | None:
+        """Shapes of the stages' inputs, images in ``rows`` and ``columns`` of the step.
+
+        None if they are fixed.
+        """
+        if not self.dynamic:
+            return None
+        sides = possible_sides(self.config)
+        ends = {"min": sides.start // sides.step, "max": sides[-1] // sides.step}
+        axes = {axis: Dim(name, **ends) for axis, name in ((2, "rows"), (3, "columns"))}
+        latent = sides.step >> len(self.config.vae["block_out_channels"]) - 1
+        steps = {"image": sides.step, "z": latent, "x0": latent}
+        sized = {x: {axis: n * dim for axis, dim in axes.items()} for x, n in steps.items()}
+        return sized | {"prompt": {}}
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -68,6 +87,7 @@ def find_source(settings: BuildSettings) -> Source:
     return Source(
         config=config,
         checkpoint=None if embedded else Checkpoint(config, find_weights(*given)),
+        dynamic=settings.dynamic,
     )
 
 

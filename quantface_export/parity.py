@@ -77,7 +77,7 @@ def compare_stage(
 ) -> StageParity:
     """Run one stage in ORT and hold every quantized layer to the reference."""
     layers, output = [], np.empty(0, np.float32)
-    for group in layer_groups(model, read_layers(model)):
+    for group in layer_groups(model, read_layers(model), inputs):
         results = _probed(model, group, inputs, variant, optimization)
         layers += [_compare_layer(record, results) for record in group]
         output = results[OUTPUT]
@@ -96,8 +96,7 @@ def _probed(
     for record in records:
         values[record.x] = onnx.TensorProto.FLOAT
         values[record.codes] = onnx.TensorProto.UINT8
-        conv = record.kind == "conv"
-        values[record.out] = onnx.TensorProto.UINT8 if conv else onnx.TensorProto.FLOAT
+        values[record.out] = onnx.TensorProto.FLOAT
     with tempfile.TemporaryDirectory() as folder:
         probed = Path(folder) / model.name
         with_outputs(model, values, probed)
@@ -112,7 +111,7 @@ def _compare_layer(record: LayerRecord, results: dict[str, NDArray[Any]]) -> Lay
     codes = results[record.codes]
     pairs = (
         (record.input_codes(results[record.x]), codes),
-        (record.result(codes), record.integers(results[record.out])),
+        (record.result(codes), record.integers(results[record.x], results[record.out])),
     )
     differences = [np.abs(a.astype(np.int64) - b.astype(np.int64)) for a, b in pairs]
     return LayerParity(

@@ -5,23 +5,32 @@ model -> observe -> balance -> allocate -> train -> merge -> lower -> bundle -> 
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from calibration.dataset import from_folder, generated
 from calibration.progress import SILENT, Progress
 from quantface_export.build_report import Faces, report
-from quantface_export.bundle import GOLDEN, REPORT, load_bundle, new_bundle, write_manifest
+from quantface_export.bundle import (
+    GOLDEN,
+    OTHER_GOLDEN,
+    REPORT,
+    load_bundle,
+    new_bundle,
+    write_manifest,
+)
 from quantface_export.clock import Clock
 from quantface_export.errors import QuantfaceError
 from quantface_export.finished import WorkFolder, belongs_to
 from quantface_export.image_size import ImageSize
 from quantface_export.integers import integers_sha256
 from quantface_export.manifest import make_manifest, stage_sizes, total_bytes
-from quantface_export.models import find_source, image_size
+from quantface_export.models import Source, find_source, image_size, possible_sides
 from quantface_export.phone.download import download_plan
 from quantface_export.phone.usability import check_stage
 from quantface_export.pre_post import write_pre_post
@@ -66,6 +75,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
     require_disk(settings.out.parent, DISK_BYTES * sum(counts.values()), "the build")
     size = image_size(source.config, settings.size)
     images, clean = calibration_images(settings, size)
+    golden, others = to_tensors(images), other_goldens(source, settings)
     with new_bundle(settings.out) as folder:
         key = belongs_to((settings.command, recipe), source.files, np.stack(images))
         work = WorkFolder(settings.work or folder / "work", key)
@@ -73,9 +83,9 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         done = quantize_stages(
             source,
             recipe,
-            to_tensors(images),
+            golden,
             settings,
-            goldens=1 if large else GOLDEN_IMAGES,
+            golden_images=[golden[: 1 if large else GOLDEN_IMAGES], *others.values()],
             work=work,
             clock=clock,
             progress=progress,
@@ -83,7 +93,9 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         for name in STAGES:
             work.hand_over(name, folder / name)
         (folder / GOLDEN).parent.mkdir()
-        np.savez(folder / GOLDEN, **done.golden)  # type: ignore[arg-type]
+        files = [GOLDEN, *(OTHER_GOLDEN.format(size=size) for size in others)]
+        for file, kept in zip(files, done.goldens, strict=True):
+            np.savez(folder / file, **kept.arrays())  # type: ignore[arg-type]
         if settings.with_pre_post:
             write_pre_post(folder, size)
         if settings.work is None:
@@ -95,11 +107,16 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             images=np.stack(images),
             layers=[row for stage in done.stages.values() for row in stage.rows],
             size=size,
-            floor=done.floor,
+            sides=possible_sides(source.config) if settings.dynamic else None,
+            floor=done.goldens[0].floor,
+            other_sizes={size: x.floor for size, x in zip(others, done.goldens[1:], strict=True)},
             counts=counts,
             training=done.together.training,
             allocation=done.together.allocation,
-            integers={name: integers_sha256(folder / name / "model.onnx") for name in STAGES},
+            integers={
+                name: integers_sha256(folder / name / "model.onnx", done.goldens[0].inputs(name))
+                for name in STAGES
+            },
             download=download_plan(folder),
         )
         write_manifest(folder, manifest)
@@ -122,7 +139,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
                 before=images,
                 clean=clean,
                 fp32=done.stages["vae_decoder"].output,
-                quantized=done.golden["restored"],
+                quantized=done.goldens[0].arrays()["restored"],
             ),
             sizes=sizes,
             verified=verified,
@@ -159,6 +176,19 @@ def calibration_images(
         return _cut(from_folder(settings.calib, settings.calib_count, size.longer), size), None
     except ValueError as e:
         raise QuantfaceError(str(e)) from e
+
+
+def other_goldens(source: Source, settings: BuildSettings) -> dict[str, Tensor]:
+    """Images of another shape by size, which a dynamic bundle is verified with too.
+
+    One, wider than high and smaller than usual.
+    """
+    if not settings.dynamic:
+        return {}
+    least, next_one, *_ = possible_sides(source.config)
+    size = ImageSize(width=next_one, height=least)
+    images, _ = calibration_images(dataclasses.replace(settings, calib_count=1), size)
+    return {str(size): to_tensors(images)}
 
 
 def _cut(squares: list[Image], size: ImageSize) -> list[Image]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from calibration.adapter import save_adapter
@@ -30,7 +29,7 @@ from quantface_export.quantized import (
     quantize_stage,
     stage_inputs,
 )
-from quantface_export.reference import noise_floor, run_stage, run_stages
+from quantface_export.reference import Golden, golden, run_stage, run_stages
 from quantface_export.settings import BuildSettings
 from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT, STAGES
 from quantface_export.student import TRAINED, perceptual_distance
@@ -47,14 +46,12 @@ class FinishedModel:
     Attributes:
         together: What was decided for all stages at once.
         stages: What is left of each stage.
-        golden: The reference's tensors for the golden images.
-        floor: PSNR between the reference in float32 and in float64, dB.
+        goldens: The reference's tensors, for each set of golden images.
     """
 
     together: Together
     stages: dict[str, FinishedStage]
-    golden: dict[str, NDArray[np.float32]]
-    floor: float
+    goldens: list[Golden]
 
 
 def quantize_stages(
@@ -63,7 +60,7 @@ def quantize_stages(
     images: Tensor,
     settings: BuildSettings,
     *,
-    goldens: int,
+    golden_images: Sequence[Tensor],
     work: WorkFolder,
     clock: Clock,
     progress: Progress,
@@ -75,7 +72,7 @@ def quantize_stages(
         recipe: What to do.
         images: (N, 3, s, s) calibration images in [-1, 1].
         settings: Seeds, training and profile.
-        goldens: How many of the images the reference is run on.
+        golden_images: Sets of images that the reference is run on, each (N, 3, h, w).
         work: Where finished stages are.
         clock: Takes the seconds of every stage.
         progress: Told of everything.
@@ -93,8 +90,8 @@ def quantize_stages(
             work.keep(kept)
         together = kept
     values, stages = {"image": images}, dict[str, FinishedStage]()
-    reference = {"image": images[:goldens]}
-    exact = {"image": reference["image"].double()}
+    goldens = [golden(x) for x in golden_images]
+    shapes = source.symbolic_shapes()
     for name in STAGES:
         found = work.finished(name)
         if found is not None:
@@ -109,20 +106,15 @@ def quantize_stages(
             with clock("lower"):
                 progress.step(f"{name}: lowering to ONNX")
                 example = [values[key][:1] for key in STAGE_INPUTS[name]]
-                lower_stage(name, stage.module, example, folder, settings.profile)
+                lower_stage(name, stage.module, example, folder, settings.profile, shapes)
             with clock("reference"):
-                found = finish(name, stage, reference, exact, progress)
+                found = finish(name, stage, goldens, progress)
             work.finish(name, found)
         stages[name], output = found, STAGE_OUTPUT[name]
-        values[output], reference[output], exact[output] = (
-            torch.from_numpy(x) for x in (found.output, found.reference, found.exact)
-        )
-    return FinishedModel(
-        together=together,
-        stages=stages,
-        golden={key: value.numpy() for key, value in reference.items()},
-        floor=noise_floor(reference["restored"], exact["restored"]),
-    )
+        values[output] = torch.from_numpy(found.output)
+        for x, reference, exact in zip(goldens, found.reference, found.exact, strict=True):
+            x.reference[output], x.exact[output] = map(torch.from_numpy, (reference, exact))
+    return FinishedModel(together=together, stages=stages, goldens=goldens)
 
 
 def quantized_alone(
@@ -145,8 +137,7 @@ def quantized_alone(
 def finish(
     name: str,
     stage: QuantizedStage,
-    reference: dict[str, Tensor],
-    exact: dict[str, Tensor],
+    goldens: Sequence[Golden],
     progress: Progress,
 ) -> FinishedStage:
     """Run one stage as the reference of its graph, and keep what is still needed of it.
@@ -154,19 +145,20 @@ def finish(
     Args:
         name: The stage's.
         stage: It is merged.
-        reference: What the fake-quantized stages before it gave, for the golden images.
-        exact: The same with their float parts in float64.
+        goldens: What the fake-quantized stages before it gave.
         progress: Told of everything.
     """
     text = f"{name}: running the reference in"
-    output = run_stage(name, stage.module, reference, progress, f"{text} float32")
+    reference = [
+        run_stage(name, stage.module, x.reference, progress, f"{text} float32") for x in goldens
+    ]
     doubled = copy.deepcopy(stage.module).double()
-    exactly = run_stage(name, doubled, exact, progress, f"{text} float64")
+    exact = [run_stage(name, doubled, x.exact, progress, f"{text} float64") for x in goldens]
     return FinishedStage(
         rows=layer_rows(name, stage),
         output=stage.output.numpy(),
-        reference=output.numpy(),
-        exact=exactly.numpy(),
+        reference=[x.numpy() for x in reference],
+        exact=[x.numpy() for x in exact],
         distribution=figure_4(name, stage),
     )
 

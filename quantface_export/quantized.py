@@ -22,7 +22,7 @@ from calibration.recipe import LayerBits, Recipe
 from quantface_export.contract import require_fusion
 from quantface_export.errors import QuantfaceError
 from quantface_export.lower.expand import expand
-from quantface_export.lower.export import export_markers
+from quantface_export.lower.export import SymbolicShapes, export_markers
 from quantface_export.osdface.plan import EDGES, FLOAT_LAYERS
 from quantface_export.settings import Profile
 from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT, STAGES
@@ -155,9 +155,14 @@ def lower_stage(
     example: Sequence[Tensor],
     folder: Path,
     profile: Profile = "cpu",
+    shapes: SymbolicShapes | None = None,
 ) -> None:
-    """Export, expand, save and check the fusion contract."""
-    graph = export_markers(module, example, STAGE_INPUTS[name], STAGE_OUTPUT[name], profile)
+    """Export, expand, save and check the fusion contract.
+
+    ``shapes`` are the inputs' where they are not fixed to the example's.
+    """
+    inputs, output = STAGE_INPUTS[name], STAGE_OUTPUT[name]
+    graph = export_markers(module, example, inputs, output, profile, shapes)
     expand(graph, quant_layers(module))
     folder.mkdir(exist_ok=True)
     ir.save(graph, folder / "model.onnx", external_data="model.onnx.data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -59,6 +60,37 @@ def run_stage(
     columns = zip(*(values[key].split(1) for key in STAGE_INPUTS[name]), strict=True)
     count = len(values[STAGE_INPUTS[name][0]])
     return torch.cat([stage(*row) for row in progress.track(columns, text, count)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """What the fake-quantized stages give for some images, as far as they have run.
+
+    Attributes:
+        reference: Tensors between the stages by name, each (N, ...), float32.
+        exact: The same with the stages' float parts in float64.
+    """
+
+    reference: dict[str, Tensor]
+    exact: dict[str, Tensor]
+
+    @property
+    def floor(self) -> float:
+        """:func:`noise_floor` of the finished pictures, dB."""
+        return noise_floor(self.reference["restored"], self.exact["restored"])
+
+    def inputs(self, stage: str) -> list[NDArray[np.float32]]:
+        """What a stage reads, of the first image."""
+        return [self.reference[key][:1].numpy() for key in STAGE_INPUTS[stage]]
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """What a bundle keeps."""
+        return {key: value.numpy() for key, value in self.reference.items()}
+
+
+def golden(images: Tensor) -> Golden:
+    """Before any stage has run: the (N, 3, h, w) images alone."""
+    return Golden(reference={"image": images}, exact={"image": images.double()})
 
 
 def noise_floor(restored: Tensor, exact: Tensor) -> float:

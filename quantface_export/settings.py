@@ -41,6 +41,7 @@ class BuildSettings:
         osdface: Folder of OSDFace's own files, where they are not in ``weights``.
         keep_unstable: Write a bundle whose every layer is right, though its picture is further
             from the reference's than 40 dB because the reference itself is.
+        dynamic: Graphs take any possible size, not only that of the calibration images.
         work: Folder of finished stages, which a killed build goes on from; None keeps none.
         with_pre_post: Also write the two models from and to the bytes of image files.
     """
@@ -65,6 +66,7 @@ class BuildSettings:
     keep_unstable: bool = False
     work: Path | None = None
     size: str | None = None
+    dynamic: bool = False
     profile: Profile = "cpu"
     with_pre_post: bool = False
 
@@ -84,6 +86,7 @@ class BuildSettings:
         given += " --keep-unstable" if self.keep_unstable else ""
         given += " --with-pre-post" if self.with_pre_post else ""
         size = "" if self.size is None else f" --size {self.size}"
+        size += " --dynamic" if self.dynamic else ""
         size += "" if self.profile == "cpu" else f" --profile {self.profile}"
         return (
             f"quantface-export build --model {self.model}{size} --recipe {Path(self.recipe).name}"

@@ -18,7 +18,6 @@ LAYERS = ("onnx_ops", "calibration", "quantface_export", "mobile_demo")
 RUNS_A_BUNDLE = (
     "onnx_ops",
     "quantface_export.demo",
-    "quantface_export.phone.package",
     "quantface_export.session",
     "quantface_export.verify",
     "quantface_export.photo.restore",

@@ -36,6 +36,7 @@ METHOD = Method(
     name="quantface",
     paper="Li et al., QuantFace",
     departures=(
+        "an activation that a rotation would cost 1.4 times its layers' error is only scaled",
         "ranks 12 and 4 instead of 8 and 8: in a short run the SVD branch is worth more",
         "the visual embedder, which no gradient reaches, keeps an SVD branch of full rank",
     ),

@@ -9,6 +9,7 @@ const Kernels* generic_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
 const Kernels* neon_kernels();
+const Kernels* neon_dot_kernels();
 
 constexpr int kLine = 16;  // floats in a cache line
 

@@ -69,9 +69,76 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
   }
 }
 
-#include "tile.inc.h"
+// Sixteen registers: twelve sums, two vectors of weights, the codes and a product.
+constexpr int kRows = 6;
+constexpr bool kNarrow = true;
+constexpr int kMostCode = 255;
+constexpr int kShortChunk = 3;
 
-constexpr Kernels kKernels = {"avx2", run_tiles};
+typedef __m256i Dotted;
+
+ALWAYS_INLINE Dotted load_dotted(const std::int8_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+
+ALWAYS_INLINE Dotted four_codes(const std::uint8_t* p) {
+  int word;
+  __builtin_memcpy(&word, p, sizeof word);
+  return _mm256_set1_epi32(word);
+}
+
+// Additions in place: the compiler would do all products first, and has no registers left then.
+ALWAYS_INLINE void add_int16(__m256i& sums, __m256i v) {
+  asm volatile("vpaddw %1, %0, %0" : "+x"(sums) : "x"(v));
+}
+ALWAYS_INLINE void add_int32(__m256i& sums, __m256i v) {
+  asm volatile("vpaddd %1, %0, %0" : "+x"(sums) : "x"(v));
+}
+
+template <Sums>
+struct Dot;
+
+template <>
+struct Dot<Sums::kShort> {
+  __m256i sums;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    add_int16(sums, _mm256_maddubs_epi16(codes, weights));
+  }
+  ALWAYS_INLINE __m256i total() const { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
+};
+
+template <>
+struct Dot<Sums::kPairs> {
+  __m256i sums;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    const __m256i pairs = _mm256_maddubs_epi16(codes, weights);
+    add_int32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  ALWAYS_INLINE __m256i total() const { return sums; }
+};
+
+template <>
+struct Dot<Sums::kWide> {
+  __m256i sums;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(codes, _mm256_set1_epi16(0xFF)),
+                                           _mm256_srai_epi16(_mm256_slli_epi16(weights, 8), 8));
+    const __m256i odd =
+        _mm256_madd_epi16(_mm256_srli_epi16(codes, 8), _mm256_srai_epi16(weights, 8));
+    add_int32(sums, _mm256_add_epi32(even, odd));
+  }
+  ALWAYS_INLINE __m256i total() const { return sums; }
+};
+
+ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = _mm256_fmadd_ps(a, b, sum); }
+
+#include "tile.inc.h"
+#include "product.inc.h"
+#include "branch.inc.h"
+#include "conv.inc.h"
+#include "norm.inc.h"
+
+constexpr Kernels kKernels = {"avx2", run_tiles, kConvKernels, run_norm};
 
 }  // namespace
 

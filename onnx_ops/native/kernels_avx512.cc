@@ -53,9 +53,74 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), halves);
 }
 
-#include "tile.inc.h"
+// 32 registers: 24 sums, two vectors of weights, the codes and a product.
+constexpr int kRows = 12;
+constexpr bool kNarrow = true;
+constexpr int kMostCode = 255;
+constexpr int kShortChunk = 3;
 
-constexpr Kernels kKernels = {"avx512", run_tiles};
+typedef __m512i Dotted;
+
+ALWAYS_INLINE Dotted load_dotted(const std::int8_t* p) { return _mm512_loadu_si512(p); }
+
+ALWAYS_INLINE Dotted four_codes(const std::uint8_t* p) {
+  int word;
+  __builtin_memcpy(&word, p, sizeof word);
+  return _mm512_set1_epi32(word);
+}
+
+// Additions in place, as in kernels_avx2.cc.
+ALWAYS_INLINE void add_int16(__m512i& sums, __m512i v) {
+  asm volatile("vpaddw %1, %0, %0" : "+v"(sums) : "v"(v));
+}
+ALWAYS_INLINE void add_int32(__m512i& sums, __m512i v) {
+  asm volatile("vpaddd %1, %0, %0" : "+v"(sums) : "v"(v));
+}
+
+template <Sums>
+struct Dot;
+
+template <>
+struct Dot<Sums::kShort> {
+  __m512i sums;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    add_int16(sums, _mm512_maddubs_epi16(codes, weights));
+  }
+  ALWAYS_INLINE __m512i total() const { return _mm512_madd_epi16(sums, _mm512_set1_epi16(1)); }
+};
+
+template <>
+struct Dot<Sums::kPairs> {
+  __m512i sums;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    const __m512i pairs = _mm512_maddubs_epi16(codes, weights);
+    add_int32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+  }
+  ALWAYS_INLINE __m512i total() const { return sums; }
+};
+
+template <>
+struct Dot<Sums::kWide> {
+  __m512i sums;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    const __m512i even = _mm512_madd_epi16(_mm512_and_si512(codes, _mm512_set1_epi16(0xFF)),
+                                           _mm512_srai_epi16(_mm512_slli_epi16(weights, 8), 8));
+    const __m512i odd =
+        _mm512_madd_epi16(_mm512_srli_epi16(codes, 8), _mm512_srai_epi16(weights, 8));
+    add_int32(sums, _mm512_add_epi32(even, odd));
+  }
+  ALWAYS_INLINE __m512i total() const { return sums; }
+};
+
+ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = _mm512_fmadd_ps(a, b, sum); }
+
+#include "tile.inc.h"
+#include "product.inc.h"
+#include "branch.inc.h"
+#include "conv.inc.h"
+#include "norm.inc.h"
+
+constexpr Kernels kKernels = {"avx512", run_tiles, kConvKernels, run_norm};
 
 }  // namespace
 

@@ -88,9 +88,52 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
   for (int i = 0; i < 16; ++i) to[i] = narrow_float(from[i]);
 }
 
-#include "tile.inc.h"
+constexpr int kRows = 2;
+constexpr bool kNarrow = false;
+constexpr int kMostCode = 255;
+constexpr int kShortChunk = 0;
 
-constexpr Kernels kKernels = {"generic", run_tiles};
+typedef std::int32_t Sum __attribute__((vector_size(16)));
+
+struct Dotted {
+  std::int32_t bytes[16];
+};
+
+ALWAYS_INLINE Dotted load_dotted(const std::int8_t* p) {
+  Dotted v;
+  for (int i = 0; i < 16; ++i) v.bytes[i] = p[i];
+  return v;
+}
+
+ALWAYS_INLINE Dotted four_codes(const std::uint8_t* p) {
+  Dotted v;
+  for (int i = 0; i < 16; ++i) v.bytes[i] = p[i % 4];
+  return v;
+}
+
+// Always in int32.
+template <Sums>
+struct Dot {
+  Sum sums;
+  ALWAYS_INLINE void add(const Dotted& codes, const Dotted& weights) {
+    for (int f = 0; f < 4; ++f) {
+      std::int32_t sum = 0;
+      for (int i = 4 * f; i < 4 * f + 4; ++i) sum += codes.bytes[i] * weights.bytes[i];
+      sums[f] += sum;
+    }
+  }
+  ALWAYS_INLINE Sum total() const { return sums; }
+};
+
+ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum += a * b; }
+
+#include "tile.inc.h"
+#include "product.inc.h"
+#include "branch.inc.h"
+#include "conv.inc.h"
+#include "norm.inc.h"
+
+constexpr Kernels kKernels = {"generic", run_tiles, kConvKernels, run_norm};
 
 }  // namespace
 

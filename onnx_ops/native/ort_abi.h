@@ -31,7 +31,7 @@ constexpr std::uint32_t kApiVersion = 20;  // of ONNX Runtime 1.20, the first wi
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
 
-enum ElementType : int { kFloat = 1, kUint8 = 2, kInt8 = 3, kFloat16 = 10 };
+enum ElementType : int { kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kFloat16 = 10 };
 
 enum MemoryType : int { kDefaultMemory = 0 };
 
@@ -79,6 +79,8 @@ struct ApiBase {
     (const OrtTensorTypeAndShapeInfo*, const char**, std::size_t))                                \
   X(GetTensorTypeAndShape, 65, OrtStatus*, (const OrtValue*, OrtTensorTypeAndShapeInfo**))        \
   X(CreateCpuMemoryInfo, 69, OrtStatus*, (int, int, OrtMemoryInfo**))                             \
+  X(KernelInfoGetAttribute_float, 85, OrtStatus*,                                                 \
+    (const OrtKernelInfo*, const char*, float*))                                                  \
   X(KernelInfoGetAttribute_int64, 86, OrtStatus*,                                                 \
     (const OrtKernelInfo*, const char*, std::int64_t*))                                           \
   X(KernelContext_GetInputCount, 88, OrtStatus*, (const OrtKernelContext*, std::size_t*))         \
@@ -95,8 +97,12 @@ struct ApiBase {
   X(ReleaseTensorTypeAndShapeInfo, 99, void, (OrtTensorTypeAndShapeInfo*))                        \
   X(ReleaseSessionOptions, 100, void, (OrtSessionOptions*))                                       \
   X(ReleaseCustomOpDomain, 101, void, (OrtCustomOpDomain*))                                       \
+  X(KernelInfoGetAttributeArray_int64, 163, OrtStatus*,                                           \
+    (const OrtKernelInfo*, const char*, std::int64_t*, std::size_t*))                             \
   X(RegisterCustomOpsLibrary_V2, 228, OrtStatus*, (OrtSessionOptions*, const char*))              \
   X(RegisterCustomOpsUsingFunction, 229, OrtStatus*, (OrtSessionOptions*, const char*))           \
+  X(KernelInfoGetConstantInput_tensor, 249, OrtStatus*,                                           \
+    (const OrtKernelInfo*, std::size_t, int*, const OrtValue**))                                  \
   X(ShapeInferContext_GetInputTypeShape, 268, OrtStatus*,                                         \
     (const OrtShapeInferContext*, std::size_t, OrtTensorTypeAndShapeInfo**))                      \
   X(ShapeInferContext_GetAttribute, 269, OrtStatus*,                                              \
@@ -110,7 +116,7 @@ struct ApiBase {
   X(KernelContext_ParallelFor, 274, OrtStatus*,                                                   \
     (const OrtKernelContext*, void (*)(void*, std::size_t), std::size_t, std::size_t, void*))
 
-constexpr int kIntAttribute = 1;
+constexpr int kIntAttribute = 1, kIntsAttribute = 2;
 constexpr std::size_t kSlots = 275;  // the table is at least this long
 
 // The table: api.CreateStatus(code, message), and so on.

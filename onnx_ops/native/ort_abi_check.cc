@@ -84,11 +84,13 @@ static_assert(ORT_INVALID_ARGUMENT == static_cast<int>(ort::kInvalidArgument));
 static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT == static_cast<int>(ort::kFloat));
 static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 == static_cast<int>(ort::kUint8));
 static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8 == static_cast<int>(ort::kInt8));
+static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 == static_cast<int>(ort::kInt32));
 static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16 == static_cast<int>(ort::kFloat16));
 static_assert(OrtMemTypeDefault == static_cast<int>(ort::kDefaultMemory));
 static_assert(OrtDeviceAllocator == static_cast<int>(ort::kDeviceAllocator));
 static_assert(ORT_LOGGING_LEVEL_ERROR == static_cast<int>(ort::kLogErrors));
 static_assert(INPUT_OUTPUT_REQUIRED == static_cast<int>(ort::kRequired));
+static_assert(ORT_OP_ATTR_INTS == static_cast<int>(ort::kIntsAttribute));
 static_assert(ORT_OP_ATTR_INT == static_cast<int>(ort::kIntAttribute));
 
 }  // namespace

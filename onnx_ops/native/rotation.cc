@@ -5,6 +5,10 @@
 
 #include "kernels.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace quantface {
 
 // From here on codes go to memory directly: reading their cache lines first would cost a fifth of
@@ -70,6 +74,16 @@ std::int64_t tile_count(const Rotation& r) {
 
 std::size_t scratch_bytes(const Rotation& r) { return scratch_layout(r).bytes; }
 
+#if defined(__aarch64__)
+static bool has_dot_product() {
+#if defined(__linux__)
+  return (getauxval(AT_HWCAP) & 1UL << 20) != 0;  // HWCAP_ASIMDDP
+#else
+  return false;
+#endif
+}
+#endif
+
 const Kernels* supported_kernels(int index) {
   const Kernels* found[4] = {};
   int count = 0;
@@ -79,8 +93,9 @@ const Kernels* supported_kernels(int index) {
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     found[count++] = avx512_kernels();
   }
-  if (__builtin_cpu_supports("avx2")) found[count++] = avx2_kernels();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found[count++] = avx2_kernels();
 #elif defined(__aarch64__)
+  if (has_dot_product()) found[count++] = neon_dot_kernels();
   found[count++] = neon_kernels();
 #endif
   found[count++] = generic_kernels();

@@ -12,6 +12,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "conv.h"
+#include "norm.h"
+
 namespace quantface {
 
 enum class Element : std::uint8_t { kFloat, kHalf, kUint8, kInt8 };
@@ -68,6 +71,8 @@ struct Kernels {
   const char* name;
   // Tiles first to last - 1; `scratch` has scratch_bytes, aligned to 64, and is the caller's.
   void (*run)(const Rotation& rotation, std::int64_t first, std::int64_t last, void* scratch);
+  ConvKernels conv;
+  RunNorm norm;
 };
 
 // The n-th instruction set that this CPU has, fastest first; null beyond the last.

@@ -50,6 +50,12 @@ def build(
             help="Side of the images in pixels, or WIDTHxHEIGHT; the model's own if left out."
         ),
     ] = None,
+    dynamic: Annotated[
+        bool,
+        typer.Option(
+            "--dynamic", help="Graphs take other sizes too; `restore --size` then picks one."
+        ),
+    ] = False,
     profile: Annotated[
         Profile,
         typer.Option(help="cpu, or portable: standard ops only, for other execution providers."),
@@ -120,6 +126,7 @@ def build(
         model=model,
         recipe=recipe,
         size=size,
+        dynamic=dynamic,
         profile=profile,
         calib=calib,
         calib_count=calib_count,
@@ -217,6 +224,10 @@ def restore(
     aligned: Annotated[
         bool, typer.Option("--aligned", help="The images are face crops already.")
     ] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side that faces are restored at, for bundles of `build --dynamic`."),
+    ] = None,
     detector: Annotated[
         Path | None,
         typer.Option(help="YuNet ONNX file to find faces with; the built-in one if left out."),
@@ -235,7 +246,7 @@ def restore(
         images,
         out,
         Runner(loaded, variant=fastest_variant()).restore_face,
-        loaded.size,
+        loaded.side(size),
         aligned=aligned,
         detector=load_detector(detector),
     )

@@ -50,7 +50,8 @@ class Added:
 
     Attributes:
         branch_params, branch_ops: Of the low-rank branches; a folded one has no operations.
-        multipliers: Numbers of the online multipliers, C for each site that is balanced online.
+        multipliers: Numbers of the online multipliers, C for each site that is balanced online:
+            here all that can be; what a build leaves as it is, its calibration decides.
         rotation_ops: Of the online rotations, ``2 (a + b)`` for each number that is rotated:
             the Hadamard op's function body multiplies by two dense factors, ``a b = C``.
     """

@@ -1,26 +1,27 @@
 """Replace each marker by the subgraph that ONNX Runtime fuses to integer kernels.
 
-convolution   HadamardQuantize -> DQ -> Conv(DQ(w)) -> Q -> DQ  [+ Conv -> Conv]
+convolution   HadamardQuantize -> QuantizedConv or QuantizedConvLowRank
 linear        HadamardQuantize -> DQ -> MatMul(DQ(w)) -> + bias [+ MatMul -> MatMul]
 
-The first becomes QLinearConv, the second MatMulIntegerToFloat. Where nothing is rotated, [Mul] ->
-[Clip] -> QuantizeLinear stand for HadamardQuantize. Layers of one site share its codes, never
-a DequantizeLinear: a shared one would not fuse. Branches read the site's input as it is.
+The first is one op of the native kernels, and its function body becomes QLinearConv; the second
+becomes MatMulIntegerToFloat. Where nothing is rotated, [Mul] -> [Clip] -> QuantizeLinear stand
+for HadamardQuantize. Layers of one site share its codes, never a DequantizeLinear: a shared one
+would not fuse. Branches read the site's input as it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from calibration.layers import QuantLayer
-from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
+from onnx_ops.function_body import DOMAIN
 from onnx_ops.hadamard import factor
-from onnx_ops.hadamard_quantize import hadamard_quantize_function
+from onnx_ops.quantized_conv import LOW_RANK, PLAIN
 from quantface_export.lower.builder import Builder
+from quantface_export.lower.functions import carry_functions
 from quantface_export.lower.marker import MARKER_DOMAIN
 from quantface_export.lower.packing import packed_codes
 
@@ -90,52 +91,44 @@ class _Expansion(Builder):
             x = self.op("Clip", [x, *bounds], f"{site}/clipped")
         return self.op("QuantizeLinear", [x, scale, zero_point], f"{site}/codes")
 
-    def weight(self, layer: QuantLayer, axis: int) -> ir.Value:
-        """Dequantized weight, its codes packed on disk."""
-        name, codes, weight_scale = layer.name, packed_codes(self, layer), layer.weight.scale
-        scale = self.constant(f"{name}/weight_scale", weight_scale.numpy().astype(np.float32))
-        return self.op("DequantizeLinear", [codes, scale], f"{name}/weight_float", axis=axis)
-
     def conv(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
         """The convolution's subgraph; returns its float output."""
         assert layer.y_grid is not None
         name, site, stored = layer.name, self.codes(layer, x), layer.weight
-        geometry: dict[str, Any] = {
-            "kernel_shape": list(layer.shape[2:]),
-            "strides": list(layer.stride),
-            "pads": [*layer.padding, *layer.padding],
-        }
-        dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
-        weight = self.weight(layer, axis=0)
-        bias = self.op(
-            "DequantizeLinear",
-            [
-                self.constant(f"{name}/bias", layer.integer_bias(stored).numpy().astype(np.int32)),
-                self.constant(f"{name}/bias_scale", layer.accumulator_scale(stored).numpy()),
-            ],
-            f"{name}/bias_float",
-            axis=0,
-        )
-        y = self.op("Conv", [dq, weight, bias], f"{name}/conv", **geometry)
-        grid = [
+        scale = stored.scale.numpy().astype(np.float32)
+        inputs = [
+            site.codes,
+            site.scale,
+            site.zero_point,
+            packed_codes(self, layer),
+            self.constant(f"{name}/weight_scale", scale),
+            self.constant(f"{name}/bias", layer.integer_bias(stored).numpy().astype(np.int32)),
             self.constant(f"{name}/out_scale", np.float32(layer.y_grid.scale)),
             self.constant(f"{name}/out_zero_point", np.uint8(layer.y_grid.zero_point)),
         ]
-        y = self.op("QuantizeLinear", [y, *grid], f"{name}/out")
-        y = self.op("DequantizeLinear", [y, *grid], f"{name}/integer")
-        if stored.down is None or stored.up is None:
-            return y
-        down = self.half(f"{name}/down", layer.down(stored).numpy())
-        up = self.half(f"{name}/up", stored.up.numpy()[:, :, None, None])
-        low = self.op("Conv", [x, down], f"{name}/low", **geometry)
-        branch = self.op("Conv", [low, up], f"{name}/branch")
-        return self.op("Add", [y, branch], f"{name}/y")
+        if stored.down is not None and stored.up is not None:
+            down = self.half(f"{name}/down", layer.down(stored).numpy())
+            up = self.half(f"{name}/up", stored.up.numpy()[:, :, None, None])
+            inputs += [x, down, up]
+        return self.op(
+            PLAIN if stored.down is None else LOW_RANK,
+            inputs,
+            f"{name}/y",
+            DOMAIN,
+            kernel_shape=list(layer.shape[2:]),
+            strides=list(layer.stride),
+            pads=[*layer.padding, *layer.padding],
+            top=layer.grid.top,
+        )
 
     def linear(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
         """The linear layer's subgraph; returns its float output."""
         name, site, stored = layer.name, self.codes(layer, x), layer.weight
         dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
-        weight = self.weight(layer, axis=1)
+        scale = self.constant(f"{name}/weight_scale", stored.scale.numpy().astype(np.float32))
+        weight = self.op(
+            "DequantizeLinear", [packed_codes(self, layer), scale], f"{name}/weight_float", axis=1
+        )
         y = self.op("MatMul", [dq, weight], f"{name}/product")
         y = self.op(
             "Add",
@@ -183,8 +176,4 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer]) -> None:
     for value in expansion.initializers.values():
         model.graph.register_initializer(value)
     model.opset_imports.pop(MARKER_DOMAIN, None)
-    if any(node.domain == DOMAIN for node in model.graph):
-        model.opset_imports[DOMAIN] = VERSION
-        for body in (hadamard_function(), hadamard_quantize_function()):
-            function = ir.serde.deserialize_function(body)
-            model.functions[function.identifier()] = function
+    carry_functions(model)

@@ -1,7 +1,8 @@
 """Attention and GroupNorm in the forms that ONNX Runtime's CPU provider runs best.
 
-GroupNorm: as InstanceNormalization over each group; the exporter's GroupNormalization becomes
-ten ops in ONNX Runtime, with Shape and Cast among them, and takes up to 2.4 times as long.
+GroupNorm: as an op of the native kernels, whose function body is InstanceNormalization over each
+group; the exporter's GroupNormalization becomes ten ops in ONNX Runtime, with Shape and Cast among
+them, and takes up to 2.4 times as long as that.
 
 Attention, ``cpu`` profile: ``com.microsoft.MultiHeadAttention``, which computes in tiles. As
 MatMul, Softmax, MatMul, the ``portable`` profile, the scores of 5 heads and 4096 tokens alone
@@ -18,6 +19,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from onnx_ops.function_body import DOMAIN, VERSION
+from onnx_ops.group_norm import PLAIN
 from quantface_export.settings import Profile
 
 
@@ -33,16 +36,14 @@ def float_ops(profile: Profile) -> Iterator[None]:
 
 
 def _group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
-    flat = x.reshape(x.shape[0], groups, -1)
-    normal = torch.onnx.ops.symbolic(
-        "InstanceNormalization",
-        (flat, torch.ones(groups), torch.zeros(groups)),
-        {"epsilon": eps},
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{PLAIN}",
+        (x, weight, bias),
+        {"groups": groups, "epsilon": eps},
         dtype=x.dtype,
-        shape=flat.shape,
-    ).reshape(x.shape)
-    channels = [-1] + [1] * (x.ndim - 2)
-    return normal * weight.reshape(channels) + bias.reshape(channels)
+        shape=x.shape,
+        version=VERSION,
+    )
 
 
 def _multi_head(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:

@@ -35,7 +35,7 @@ class VreStage(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.size = config.size
+        self.size, self.any_size = config.size, False
         self.vre = Vre(config.vre, config.size)
         self.embedding_change = PromptProjection(config.vre.latent, config.prompt)
 
@@ -53,7 +53,7 @@ class VreStage(nn.Module):
         return self.vre.latents(self.normalized(image))
 
     def forward(self, image: Tensor) -> Tensor:
-        if image.shape[-2:] != (self.size, self.size):
+        if self.any_size or image.shape[-2:] != (self.size, self.size):
             image = F.interpolate(image, size=(self.size, self.size), mode="bilinear")
         return self.embedding_change(self.vre(self.normalized(image)))
 

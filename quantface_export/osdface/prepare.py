@@ -56,8 +56,13 @@ def fold_pointwise(conv: nn.Conv2d, after: nn.Conv2d) -> None:
     conv.bias = nn.Parameter(a @ conv.bias + after.bias, requires_grad=False)
 
 
-def prepare_stage(name: str, stage: Any) -> None:
-    """Make a stage what a device runs: no time layers, no ``quant_conv``. In place."""
+def prepare_stage(name: str, stage: Any, *, any_size: bool = False) -> None:
+    """Make a stage what a device runs: no time layers, no ``quant_conv``. In place.
+
+    With ``any_size`` the visual embedder resizes every image, so that no shape decides.
+    """
+    if name == "vre":
+        stage.any_size = any_size
     if name == "unet":
         fold_timestep(stage.unet)
     if name == "vae_encoder":
@@ -65,7 +70,7 @@ def prepare_stage(name: str, stage: Any) -> None:
         stage.quant_conv = nn.Identity()
 
 
-def prepare(model: Osdface) -> None:
+def prepare(model: Osdface, *, any_size: bool = False) -> None:
     """:func:`prepare_stage` for all stages of ``model``."""
     for name, stage in model.stages().items():
-        prepare_stage(name, stage)
+        prepare_stage(name, stage, any_size=any_size)

@@ -58,10 +58,11 @@ class Distribution:
         grid_ranges: Smallest and largest value that the grid holds, by panel's name;
             None leaves the band out.
         grid_bits: Width of that grid.
+        chosen: The panel of what is exported.
 
     Raises:
         ValueError: A panel is not (C, 2) or has no channels or values that are not finite,
-            or ``grid_ranges`` names another panel.
+            or ``grid_ranges`` or ``chosen`` names another panel.
     """
 
     layer: str
@@ -71,6 +72,7 @@ class Distribution:
     both: NDArray[np.float32]
     grid_ranges: Mapping[str, tuple[float, float]] | None = None
     grid_bits: int = 4
+    chosen: str = "both"
 
     def __post_init__(self) -> None:
         for name in PANELS:
@@ -79,9 +81,9 @@ class Distribution:
                 raise ValueError(f"{name} must be (C, 2) with C >= 1, got {ranges.shape}")
             if not np.isfinite(ranges).all():
                 raise ValueError(f"{name} holds values that are not finite")
-        unknown = set(self.grid_ranges or ()) - set(PANELS)
+        unknown = {self.chosen, *(self.grid_ranges or ())} - set(PANELS)
         if unknown:
-            raise ValueError(f"grid_ranges names {sorted(unknown)}, expected some of {PANELS}")
+            raise ValueError(f"there is no panel {sorted(unknown)}, expected some of {PANELS}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ def draw_panels(distribution: Distribution) -> list[Panel]:
     grids = distribution.grid_ranges or {}
     return [
         Panel(
-            title=TITLES[name],
+            title=TITLES[name] + (", exported" if name == distribution.chosen else ""),
             chart=_chart(TITLES[name], getattr(distribution, name), grids.get(name)),
             note=_note(getattr(distribution, name), grids.get(name)),
         )

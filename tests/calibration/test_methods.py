@@ -205,9 +205,9 @@ def test_svdquant_scales_and_splits_but_does_not_rotate(
         assert layer.weight.up.shape[1] == 16
 
 
-def test_quantface_rotates(at4: dict[str, tuple[QuantizedStage, float]]) -> None:
+def test_quantface_rotates_where_it_pays(at4: dict[str, tuple[QuantizedStage, float]]) -> None:
     done, _ = at4["quantface"]
-    assert {done.plans[layer.site].balance.block for layer in inner(done).values()} == {WIDTH}
+    assert WIDTH in {done.plans[layer.site].balance.block for layer in inner(done).values()}
 
 
 @pytest.mark.parametrize("name", ["maxmin", "q-diffusion", "efficientdm"])

@@ -56,7 +56,7 @@ def test_cost_counts_the_layers_that_were_built(built: Built) -> None:
         assert {row["name"] for row in rows} == set(stage.layers) - set(FLOAT_LAYERS.get(name, ()))
         assert all(row["name"] in stage.sites[row["site"]].layers for row in rows)
         online = {row["site"] for row in rows if row["transform"] == "online"}
-        assert online == set(online_sites(name, stage, RECIPES["w4a4"]))
+        assert online <= set(online_sites(name, stage, RECIPES["w4a4"]))
         counted = 4 * exported_stage(name, stage, RECIPES["w4a4"]).params
         assert stored_bytes(built[0] / name / "model.onnx") == pytest.approx(counted, rel=0.02)
 

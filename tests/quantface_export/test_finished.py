@@ -26,8 +26,8 @@ def stage(with_figure: bool) -> FinishedStage:
     return FinishedStage(
         rows=[{"stage": "unet", "name": "x", "sqnr_db": 0.1 + 0.2, "rank": None}],
         output=rng.normal(size=(2, 3)).astype(np.float32),
-        reference=rng.normal(size=(1, 3)).astype(np.float32),
-        exact=rng.normal(size=(1, 3)),
+        reference=[rng.normal(size=(1, n)).astype(np.float32) for n in (3, 2)],
+        exact=[rng.normal(size=(1, n)) for n in (3, 2)],
         distribution=figure if with_figure else None,
     )
 
@@ -44,8 +44,10 @@ def test_a_stage_comes_back_exactly(tmp_path: Path, with_figure: bool) -> None:
     found = WorkFolder(tmp_path / "work", "a").finished("unet")
     assert found is not None
     assert found.rows == made.rows
-    for name in ("output", "reference", "exact"):
-        a, b = getattr(found, name), getattr(made, name)
+    pairs = [(found.output, made.output)]
+    for name in ("reference", "exact"):
+        pairs += zip(getattr(found, name), getattr(made, name), strict=True)
+    for a, b in pairs:
         assert a.dtype == b.dtype
         assert np.array_equal(a, b)
     if made.distribution is None:

@@ -10,10 +10,14 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from onnx_ops.function_body import DOMAIN
+from onnx_ops.group_norm import PLAIN as GROUP_NORM
+from onnx_ops.group_norm import SILU as GROUP_NORM_SILU
+from onnx_ops.library import library_path
 from quantface_export.lower.export import export_markers
 from quantface_export.lower.float_ops import float_ops
 from quantface_export.nano.weights import load_nano
-from quantface_export.session import open_session, run
+from quantface_export.session import Variant, open_session, run
 from quantface_export.settings import Profile
 
 ATTENTIONS = 1
@@ -28,13 +32,18 @@ def test_a_decoder_in_both_profiles(tmp_path: Path, profile: Profile) -> None:
     ops = Counter((node.domain, node.op_type) for node in graph.graph)
     assert ops["com.microsoft", "MultiHeadAttention"] == (ATTENTIONS if profile == "cpu" else 0)
     assert ops["", "Softmax"] == (0 if profile == "cpu" else ATTENTIONS)
-    assert ops["", "InstanceNormalization"] == NORMS
-    assert set(graph.opset_imports) == {"", *(["com.microsoft"] if profile == "cpu" else [])}
+    assert ops[DOMAIN, GROUP_NORM] + ops[DOMAIN, GROUP_NORM_SILU] == NORMS
+    assert ops[DOMAIN, GROUP_NORM] == ATTENTIONS
+    assert ops["", "Sigmoid"] == 0
+    others = ["com.microsoft"] if profile == "cpu" else []
+    assert set(graph.opset_imports) == {"", DOMAIN, *others}
     ir.save(graph, tmp_path / "model.onnx", external_data="model.onnx.data")
     with torch.no_grad():
         expected = stage(x).numpy()
-    (y,) = run(open_session(tmp_path / "model.onnx"), x.numpy())
-    assert np.abs(y - expected).max() < 2e-5
+    variants: list[Variant] = ["function", *(["native"] if library_path() else [])]
+    for variant in variants:
+        (y,) = run(open_session(tmp_path / "model.onnx", variant=variant), x.numpy())
+        assert np.abs(y - expected).max() < 2e-5
     assert expected.std() > 0.05
 
 

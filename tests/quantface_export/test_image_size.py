@@ -52,4 +52,20 @@ def test_calibration_images_are_cut_from_the_middle(tmp_path: Path) -> None:
 def test_a_bundle_that_is_not_square_has_no_side(tmp_path: Path) -> None:
     manifest = {"size": None, "width": 64, "height": 96}
     with pytest.raises(BundleError, match="takes images of 64x96 pixels, and faces are cut"):
-        _ = Bundle(path=tmp_path, manifest=manifest).size
+        Bundle(path=tmp_path, manifest=manifest).side()
+
+
+def test_only_a_dynamic_bundle_takes_another_side(tmp_path: Path) -> None:
+    fixed = {"size": 64, "width": 64, "height": 64, "sides": None}
+    assert Bundle(path=tmp_path, manifest=fixed).side() == 64
+    with pytest.raises(BundleError, match="takes 64x64 pixels alone, not 96; build it with --dyn"):
+        Bundle(path=tmp_path, manifest=fixed).side(96)
+    any_side = Bundle(
+        path=tmp_path, manifest=fixed | {"sides": {"step": 16, "least": 32, "most": 128}}
+    )
+    assert [any_side.side(side) for side in (None, 32, 128)] == [64, 32, 128]
+    for side in (24, 40, 144):
+        with pytest.raises(
+            BundleError, match=f"multiple of 16 from 32 to 128 for {tmp_path}, got {side}"
+        ):
+            any_side.side(side)

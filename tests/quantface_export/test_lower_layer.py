@@ -14,6 +14,7 @@ from calibration.layers import QuantLayer, quant_layers
 from calibration.observe import observe
 from calibration.quantize import observe_outputs, quantize
 from calibration.recipe import Recipe
+from onnx_ops.library import library_path
 from quantface_export.contract import read_fusion
 from quantface_export.layer_table import read_layers
 from quantface_export.lower.expand import expand
@@ -108,7 +109,6 @@ def check(model: nn.Module, layer: QuantLayer, x: Tensor, folder: Path) -> None:
     path = lower(model, x, folder)
     assert b"stack_trace" not in path.read_bytes()
     assert str(Path(__file__).parent).encode() not in path.read_bytes()
-    assert read_fusion(path).missing == ()
     weight = layer.weight
     with torch.no_grad():
         reference = model(x).numpy()
@@ -122,11 +122,14 @@ def check(model: nn.Module, layer: QuantLayer, x: Tensor, folder: Path) -> None:
     assert np.array_equal(record.result(codes.numpy().astype(np.uint8)), integers.numpy())
     # one step of the grid moves the output by at most this
     step = float(layer.y_grid.scale if layer.y_grid else layer.accumulator_scale(weight).max() * 8)
-    for optimization in ("off", "all"):
-        parity = compare_stage(path, [x.numpy()], variant="function", optimization=optimization)
+    native = () if library_path() is None else (("native", "off"), ("native", "all"))
+    for variant, optimization in (("function", "off"), ("function", "all"), *native):
+        assert read_fusion(path, variant).missing == ()
+        settings = {"variant": variant, "optimization": optimization}
+        parity = compare_stage(path, [x.numpy()], **settings)
         assert parity.lsb_max <= 1
         assert parity.layers[0].mismatches <= 1
-        (y,) = run(open_session(path, optimization=optimization), x.numpy())
+        (y,) = run(open_session(path, **settings), x.numpy())
         assert np.abs(y - reference).max() <= 1.01 * step + 1e-4 * np.abs(reference).max()
         assert np.median(np.abs(y - reference)) <= 1e-5 * np.abs(reference).max()
 

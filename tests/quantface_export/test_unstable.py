@@ -8,7 +8,7 @@ import pytest
 
 from quantface_export.console import console, print_verified
 from quantface_export.pipeline import _failure
-from quantface_export.verify import only_unstable
+from quantface_export.verify import needed_db, only_unstable
 
 
 def verified(
@@ -16,6 +16,7 @@ def verified(
 ) -> dict[str, Any]:
     stage = {
         "name": "unet",
+        "size": "128",
         "variant": "function",
         "optimization": "all",
         "passed": layers,
@@ -25,17 +26,13 @@ def verified(
         "worst_layer": "x",
     }
     needed = max(40.0, floor - 6.02)
+    case = {"psnr_db": psnr, "noise_floor_psnr_db": floor, "needed_psnr_db": needed}
     found = {
         "passed": False,
         "stages": [stage],
         "integers": {"passed": integers, "as_built": integers},
         "fusion": {"missing": ["unet: x"] * missing, "planned": 9, "fused": 9 - missing},
-        "end_to_end": {
-            "psnr_db": psnr,
-            "noise_floor_psnr_db": floor,
-            "needed_psnr_db": needed,
-            "passed": psnr >= needed,
-        },
+        "end_to_end": {**case, "cases": [case], "passed": psnr >= needed},
     }
     return found | {"unstable": only_unstable(found)}
 
@@ -77,3 +74,10 @@ def test_the_terminal_says_what_is_true(made: dict[str, Any], says: str, not_say
     text = " ".join(captured.get().split())
     assert says in text
     assert not_says not in text
+
+
+@pytest.mark.parametrize(
+    ("floor", "needed"), [(30.0, 40.0), (46.5, 40.5), (60.0, 54.0), (157.0, 58.9), (200.0, 58.9)]
+)
+def test_no_more_is_needed_than_rounding_to_8_bits_leaves(floor: float, needed: float) -> None:
+    assert needed_db(floor) == pytest.approx(needed, abs=0.05)

@@ -15,7 +15,7 @@ from quantface_export.bundle import GOLDEN, load_bundle
 from quantface_export.photo.crop import cut, frame, paste
 from quantface_export.photo.detect import detect_faces
 from quantface_export.pixels import to_pictures
-from quantface_export.verify import MIN_PSNR_DB, NOISE_FACTOR
+from quantface_export.verify import needed_db
 
 Image = NDArray[np.uint8]
 SIZE = 128
@@ -73,9 +73,8 @@ def main(bundle_path: Path, folder: Path) -> None:
         write(folder, f"golden-{i}", np.ascontiguousarray(face))
     for i, face in enumerate(to_pictures(golden["restored"])):
         write(folder, f"golden-{i}-restored", face)
-    floor = float(bundle.manifest["noise_floor_psnr_db"])
-    needed = max(MIN_PSNR_DB, floor - 20 * np.log10(NOISE_FACTOR))
-    about = {"size": bundle.size, "needed": needed}
+    needed = needed_db(float(bundle.manifest["noise_floor_psnr_db"]))
+    about = {"size": bundle.side(), "needed": needed}
     (folder / "fixtures.json").write_text(json.dumps(about | {"photos": photos}, indent=1))
 
 

@@ -1,0 +1,151 @@
+// Convolutions of codes by small integer weights, as plain C++:
+//
+//   a = bias + sum (code - zero_point) * weight                 int32, exact
+//   o = clamp(round(float(a) * multiplier) + y_zero, 0, 255)    ties to even
+//   y = y_scale * (o - y_zero) + up @ (down * x)                float
+//
+// as onnx_ops/quantized_conv.py defines it. Products of 4-bit numbers are summed in int16 for as
+// long as no sum of these very weights can leave it, then in int32.
+//
+//   3x3, stride 1   Winograd's F(2x2, 3x3): 16 products of matrices instead of 36 for four pixels.
+//                   Its transforms are integers here, so the sums stay exact: codes up to 63
+//                   become bytes up to 252, and weights are doubled per axis, which multiplies
+//                   every sum by 4.
+//   others          one product of matrices per tap
+//
+// Kernels know no ONNX Runtime types.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace quantface {
+
+struct Kernels;
+
+constexpr int kBlockPixels = 48;    // output pixels of one block, or twice its Winograd tiles
+constexpr int kBranchPixels = 120;  // the same of the branch
+constexpr int kMaxTaps = 64;
+
+struct ConvGeometry {
+  std::int64_t channels = 0, filters = 0;
+  std::int64_t kernel[2] = {1, 1}, stride[2] = {1, 1};
+  std::int64_t pads[4] = {};  // top, left, bottom, right
+};
+
+// Weights and constants in the order in which one instruction set reads them.
+struct ConvPlan {
+  ConvGeometry geometry;
+  bool winograd = false;
+  bool wide = false;  // a pair of products may leave int16: every sum is int32
+  int top = 255;      // largest code
+  int zero_point = 0;
+  float y_scale = 1;
+  int y_zero = 0;
+  int rank = 0;
+  int outputs = 0;    // filters of one block
+  int blocks = 0;
+  int steps = 0;      // of four channels
+  int positions = 0;  // taps, or 16
+  int chunk = 0;      // steps until sums in int16 are added to those in int32
+  std::int8_t* weights = nullptr;     // (blocks, positions, steps, outputs, 4)
+  std::int32_t* start = nullptr;      // (blocks, positions, outputs), where sums begin
+  std::int32_t* bias = nullptr;       // (blocks, outputs)
+  float* multiplier = nullptr;        // (blocks, outputs)
+  float* up = nullptr;                // (blocks, rank, outputs)
+  bool branch_winograd = false;
+  int branch_positions = 0;           // taps, or 16
+  int rank_blocks = 0;
+  float* down = nullptr;              // (rank_blocks, positions, channels, outputs)
+};
+
+// What a plan is made of; arrays have ONNX's order.
+struct ConvConstants {
+  const std::int8_t* weights;      // (filters, channels, kh, kw)
+  const float* weight_scale;       // (filters,)
+  const std::int32_t* bias;        // (filters,)
+  float x_scale;
+  const float* down;               // (rank, channels, kh, kw), or null
+  const float* up;                 // (filters, rank), or null
+};
+
+// Fills `plan`, whose geometry, grids and rank are set, in memory of its own; false without it.
+bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, ConvPlan* plan);
+void free_conv_plan(ConvPlan* plan);
+
+// One call: sizes and tensors.
+struct ConvCall {
+  const ConvPlan* plan = nullptr;
+  std::int64_t images = 0, height = 0, width = 0, out_height = 0, out_width = 0;
+  std::int64_t padded_height = 0, padded_width = 0, padded_channels = 0;
+  std::int64_t block_pixels = 0, blocks = 0, groups = 0;  // of pixels of one image; of filters
+  const std::uint8_t* codes = nullptr;  // (images, channels, height, width)
+  const float* x = nullptr;             // (images, channels, height, width), or null
+  float* y = nullptr;                   // (images, filters, out_height, out_width)
+  std::uint8_t* padded = nullptr;       // padded_bytes, aligned to 64: codes, channels last
+  float* low = nullptr;                 // (images, out_height, out_width, low_row): down * x
+  std::int64_t low_row = 0;
+  std::int64_t low_block = 0, low_blocks = 0;  // pixels or tiles of one image
+};
+
+// Output sizes, blocks and the padded image; false where the window does not fit.
+bool set_conv_sizes(const Kernels& kernels, ConvCall* call);
+std::size_t padded_bytes(const ConvCall& call);
+std::size_t low_bytes(const ConvCall& call);
+std::int64_t pad_items(const ConvCall& call);   // rows of the padded images
+std::int64_t branch_items(const ConvCall& call);
+std::int64_t conv_items(const ConvCall& call);
+
+// Offsets in bytes into a task's scratch. Static, as scratch_layout in kernels.h.
+struct ConvScratch {
+  std::size_t sums, steps, bytes;
+};
+
+static inline ConvScratch conv_scratch(const ConvCall& call, int outputs) {
+  const std::size_t rows = static_cast<std::size_t>(call.block_pixels * outputs);
+  const std::size_t positions = call.plan->winograd ? 16 : 1;
+  ConvScratch layout{};
+  if (call.plan->winograd) {
+    layout.sums = 16 * static_cast<std::size_t>(call.block_pixels * call.padded_channels);
+  }
+  layout.steps = layout.sums + positions * rows * sizeof(std::int32_t);
+  layout.bytes = layout.steps + (call.plan->winograd ? 4 : 1) * rows * sizeof(float);
+  return layout;
+}
+
+// Offsets in bytes into the branch's scratch.
+struct BranchScratch {
+  std::size_t sums, rows, bytes;
+};
+
+constexpr int kBranchChannels = 32;  // taken at once
+
+// Floats in a row of x under a run of tiles, with room for whole vectors.
+static inline std::int64_t branch_line(const ConvCall& call) { return 2 * call.low_block + 48; }
+
+static inline BranchScratch branch_scratch(const ConvCall& call, int outputs) {
+  const std::size_t pixels = static_cast<std::size_t>(call.low_block);
+  const std::size_t positions = call.plan->branch_winograd ? 16 : 1;
+  BranchScratch layout{};
+  layout.sums = positions * kBranchChannels * pixels * sizeof(float);
+  layout.rows = layout.sums + positions * pixels * static_cast<std::size_t>(outputs) * sizeof(float);
+  layout.bytes = layout.rows + 4 * static_cast<std::size_t>(branch_line(call)) * sizeof(float);
+  return layout;
+}
+
+// How products are summed: in int16; pairs of them in int16, pairs in int32; all in int32.
+enum class Sums { kShort, kPairs, kWide };
+
+// The kernels of one instruction set.
+struct ConvKernels {
+  int lanes;   // filters in a vector
+  int rows;    // pixels or tiles taken at once
+  bool narrow;    // sums products in int16
+  int most_code;  // that int16 sums take, after Winograd's transform
+  // Items first to last - 1.
+  void (*pad)(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch);
+  void (*branch)(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch);
+  void (*run)(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch);
+};
+
+}  // namespace quantface

@@ -1,0 +1,222 @@
+#include "fuzz_host.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+using quantface::ort::Api;
+using quantface::ort::ApiBase;
+
+namespace fuzz {
+
+long alive = 0;
+
+namespace {
+
+OrtStatus* refuse(int code, const char* message) {
+  ++alive;
+  return new OrtStatus{code, message};
+}
+
+using Slot = void (*)();
+
+struct Table {
+  Slot slots[quantface::ort::kSlots] = {};
+
+  template <class F>
+  void set(std::size_t slot, F function) {
+    slots[slot] = reinterpret_cast<Slot>(function);
+  }
+  Table();
+};
+
+#define HOST(name, body) set(slot_of(#name), static_cast<Api::name##Function>(body))
+
+std::size_t slot_of(const char* wanted) {
+#define QUANTFACE_FIND(name, slot, result, arguments) \
+  if (std::strcmp(#name, wanted) == 0) return slot;
+  QUANTFACE_ORT_SLOTS(QUANTFACE_FIND)
+  std::abort();
+}
+
+using Info = OrtTensorTypeAndShapeInfo;
+
+Table::Table() {
+  HOST(CreateStatus, [](int code, const char* message) { return refuse(code, message); });
+  HOST(ReleaseStatus, [](OrtStatus* s) { --alive; delete s; });
+  HOST(CreateCustomOpDomain, [](const char*, OrtCustomOpDomain** d) -> OrtStatus* {
+    *d = new OrtCustomOpDomain;
+    return nullptr;
+  });
+  HOST(CustomOpDomain_Add, [](OrtCustomOpDomain* d, const OrtCustomOp* op) -> OrtStatus* {
+    d->ops.push_back(op);
+    return nullptr;
+  });
+  HOST(AddCustomOpDomain, [](OrtSessionOptions* o, OrtCustomOpDomain* d) -> OrtStatus* {
+    o->domain = d;
+    return nullptr;
+  });
+  HOST(ReleaseCustomOpDomain, [](OrtCustomOpDomain* d) { delete d; });
+  HOST(GetTensorMutableData, [](OrtValue* v, void** data) -> OrtStatus* {
+    *data = v->data.data();
+    return nullptr;
+  });
+  HOST(CreateTensorTypeAndShapeInfo, [](Info** info) -> OrtStatus* {
+    ++alive;
+    *info = new Info;
+    return nullptr;
+  });
+  HOST(ReleaseTensorTypeAndShapeInfo, [](Info* info) { --alive; delete info; });
+  HOST(SetTensorElementType, [](Info* i, int e) -> OrtStatus* { i->element = e; return nullptr; });
+  HOST(GetTensorElementType, [](const Info* i, int* e) -> OrtStatus* {
+    *e = i->element;
+    return nullptr;
+  });
+  HOST(SetDimensions, [](Info* i, const std::int64_t* d, std::size_t n) -> OrtStatus* {
+    i->dims.assign(d, d + n);
+    return nullptr;
+  });
+  HOST(GetDimensionsCount, [](const Info* i, std::size_t* n) -> OrtStatus* {
+    *n = i->dims.size();
+    return nullptr;
+  });
+  HOST(GetDimensions, [](const Info* i, std::int64_t* d, std::size_t n) -> OrtStatus* {
+    for (std::size_t k = 0; k < n; ++k) d[k] = i->dims.at(k);
+    return nullptr;
+  });
+  HOST(GetSymbolicDimensions, [](const Info* i, const char** d, std::size_t n) -> OrtStatus* {
+    for (std::size_t k = 0; k < n; ++k) d[k] = i->names.at(k).c_str();
+    return nullptr;
+  });
+  HOST(SetSymbolicDimensions, [](Info* i, const char** d, std::size_t n) -> OrtStatus* {
+    i->names.assign(d, d + n);
+    return nullptr;
+  });
+  HOST(GetTensorTypeAndShape, [](const OrtValue* v, Info** info) -> OrtStatus* {
+    ++alive;
+    *info = new Info(v->info);
+    return nullptr;
+  });
+  HOST(KernelInfoGetAttribute_int64,
+       [](const OrtKernelInfo* info, const char* name, std::int64_t* value) -> OrtStatus* {
+         const auto found = info->attributes.find(name);
+         if (found == info->attributes.end()) return refuse(1, "no such attribute");
+         *value = found->second;
+         return nullptr;
+       });
+  HOST(KernelInfoGetAttribute_float,
+       [](const OrtKernelInfo* info, const char* name, float* value) -> OrtStatus* {
+         const auto found = info->floats.find(name);
+         if (found == info->floats.end()) return refuse(1, "no such attribute");
+         *value = found->second;
+         return nullptr;
+       });
+  HOST(KernelContext_GetInputCount, [](const OrtKernelContext* c, std::size_t* n) -> OrtStatus* {
+    *n = c->inputs.size();
+    return nullptr;
+  });
+  HOST(KernelContext_GetInput,
+       [](const OrtKernelContext* c, std::size_t i, const OrtValue** v) -> OrtStatus* {
+         if (i >= c->inputs.size()) return refuse(2, "no such input");
+         *v = c->inputs[i];
+         return nullptr;
+       });
+  HOST(KernelContext_GetOutput,
+       [](OrtKernelContext* c, std::size_t, const std::int64_t* d, std::size_t n,
+          OrtValue** v) -> OrtStatus* {
+         if (c->refuse_output) return refuse(1, "no memory for the output");
+         c->output->info.dims.assign(d, d + n);
+         c->output->data.assign(count(c->output->info.dims) * bytes_of(c->output->info.element), 0);
+         *v = c->output;
+         return nullptr;
+       });
+  HOST(ShapeInferContext_GetInputTypeShape,
+       [](const OrtShapeInferContext* c, std::size_t i, Info** info) -> OrtStatus* {
+         if (i >= c->inputs.size()) return refuse(2, "no such input");
+         *info = const_cast<Info*>(&c->inputs[i]);
+         return nullptr;
+       });
+  HOST(ShapeInferContext_GetAttribute,
+       [](const OrtShapeInferContext* c, const char* name, const OrtOpAttr** a) -> OrtStatus* {
+         const auto found = c->attributes.find(name);
+         if (found == c->attributes.end()) return refuse(1, "no such attribute");
+         *a = &found->second;
+         return nullptr;
+       });
+  HOST(ShapeInferContext_SetOutputTypeShape,
+       [](const OrtShapeInferContext* c, std::size_t, const Info* info) -> OrtStatus* {
+         const_cast<OrtShapeInferContext*>(c)->output = *info;
+         return nullptr;
+       });
+  HOST(ReadOpAttr,
+       [](const OrtOpAttr* a, int, void* data, std::size_t room, std::size_t* n) -> OrtStatus* {
+         *n = a->values.size() * sizeof a->values[0];
+         if (*n > room) return refuse(1, "no room for the attribute");
+         std::memcpy(data, a->values.data(), *n);
+         return nullptr;
+       });
+  HOST(KernelInfoGetAttributeArray_int64,
+       [](const OrtKernelInfo* info, const char* name, std::int64_t* values,
+          std::size_t* n) -> OrtStatus* {
+         const auto found = info->lists.find(name);
+         if (found == info->lists.end()) return refuse(1, "no such attribute");
+         const std::size_t size = found->second.size();
+         if (values != nullptr && *n < size) return refuse(1, "no room for the attribute");
+         if (values != nullptr) std::copy_n(found->second.data(), size, values);
+         *n = size;
+         return nullptr;
+       });
+  HOST(KernelInfoGetConstantInput_tensor,
+       [](const OrtKernelInfo* info, std::size_t i, int* constant,
+          const OrtValue** v) -> OrtStatus* {
+         *v = i < info->constants.size() ? info->constants[i] : nullptr;
+         *constant = *v != nullptr;
+         return nullptr;
+       });
+  HOST(KernelContext_ParallelFor,
+       [](const OrtKernelContext* c, void (*task)(void*, std::size_t), std::size_t total,
+          std::size_t, void* data) -> OrtStatus* {
+         if (c->refuse_threads) return refuse(1, "no threads");
+         for (std::size_t i = total; i-- > 0;) task(data, i);
+         return nullptr;
+       });
+}
+
+const Table& table() {
+  static const Table only;
+  return only;
+}
+
+const ApiBase kBase = {
+    [](std::uint32_t) { return reinterpret_cast<const OrtApi*>(table().slots); },
+    []() -> const char* { return "0"; },
+};
+
+}  // namespace
+
+std::size_t bytes_of(int element) {
+  switch (element) {
+    case quantface::ort::kFloat:
+    case quantface::ort::kInt32: return 4;
+    case quantface::ort::kFloat16: return 2;
+    default: return 1;
+  }
+}
+
+std::size_t count(const std::vector<std::int64_t>& dims) {
+  std::size_t product = 1;
+  for (const std::int64_t d : dims) product *= static_cast<std::size_t>(d);
+  return product;
+}
+
+void release(OrtStatus* status) {
+  if (status == nullptr) return;
+  --alive;
+  delete status;
+}
+
+const OrtApi* api() { return reinterpret_cast<const OrtApi*>(table().slots); }
+
+const ApiBase& base() { return kBase; }
+
+}  // namespace fuzz

@@ -1,0 +1,125 @@
+// Kernels for arm64 CPUs; every one has NEON with half-precision conversions. Included by
+// kernels_neon.cc and, compiled for CPUs with the dot product of bytes, by kernels_neon_dot.cc.
+#include <arm_neon.h>
+
+#include <utility>
+
+#include "kernels.h"
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+namespace quantface {
+namespace {
+
+typedef float F __attribute__((vector_size(16)));
+constexpr int kWidth = 4;
+
+struct Grid {
+  float32x4_t low, high;
+  int32x4_t zero_point;
+
+  explicit Grid(const Rotation& r) {
+    low = vdupq_n_f32(r.low);
+    high = vdupq_n_f32(r.high);
+    zero_point = vdupq_n_s32(r.zero_point);
+  }
+};
+
+// VMAXNM returns the number where the other operand is none.
+ALWAYS_INLINE int16x4_t codes_of(const float* from, const Grid& grid) {
+  const float32x4_t v = vminnmq_f32(vmaxnmq_f32(vld1q_f32(from), grid.low), grid.high);
+  return vmovn_s32(vaddq_s32(vcvtnq_s32_f32(v), grid.zero_point));
+}
+
+ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 32; i += 8) {
+    const int16x8_t words = vcombine_s16(codes_of(from + i, grid), codes_of(from + i + 4, grid));
+    vst1_u8(to + i, vmovn_u16(vreinterpretq_u16_s16(words)));
+  }
+}
+
+ALWAYS_INLINE void fence() {}
+
+ALWAYS_INLINE void half_to_float(const std::uint16_t* from, float* to) {
+  for (int i = 0; i < 16; i += 4) {
+    vst1q_f32(to + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from + i))));
+  }
+}
+
+ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
+  for (int i = 0; i < 16; i += 4) {
+    vst1_u16(to + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(from + i))));
+  }
+}
+
+// Codes are signed here, which those of Winograd's transform and of 7 and 8 bits do not fit: Sums
+// other than kShort widen them first.
+#ifdef __ARM_FEATURE_DOTPROD
+constexpr int kRows = 8;
+constexpr bool kNarrow = false;
+#else
+constexpr int kRows = 4;
+constexpr bool kNarrow = true;
+#endif
+constexpr int kMostCode = 127;
+constexpr int kShortChunk = 1;
+
+typedef int8x16_t Dotted;
+
+ALWAYS_INLINE Dotted load_dotted(const std::int8_t* p) { return vld1q_s8(p); }
+
+ALWAYS_INLINE Dotted four_codes(const std::uint8_t* p) {
+  std::int32_t word;
+  __builtin_memcpy(&word, p, sizeof word);
+  return vreinterpretq_s8_s32(vdupq_n_s32(word));
+}
+
+template <Sums>
+struct Dot {
+  int32x4_t sums;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    const uint8x16_t bytes = vreinterpretq_u8_s8(codes);
+    const int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
+    const int16x8_t w0 = vmovl_s8(vget_low_s8(weights)), w1 = vmovl_high_s8(weights);
+    const int32x4_t a = vpaddq_s32(vmull_s16(vget_low_s16(low), vget_low_s16(w0)),
+                                   vmull_high_s16(low, w0));
+    const int32x4_t b = vpaddq_s32(vmull_s16(vget_low_s16(low), vget_low_s16(w1)),
+                                   vmull_high_s16(low, w1));
+    sums = vaddq_s32(sums, vpaddq_s32(a, b));
+  }
+  ALWAYS_INLINE int32x4_t total() const { return sums; }
+};
+
+#ifdef __ARM_FEATURE_DOTPROD
+template <>
+struct Dot<Sums::kShort> {
+  int32x4_t sums;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) { sums = vdotq_s32(sums, codes, weights); }
+  ALWAYS_INLINE int32x4_t total() const { return sums; }
+};
+#else
+// Eight sums of single products for filters 0 and 1, and as many for 2 and 3.
+template <>
+struct Dot<Sums::kShort> {
+  int16x8_t low, high;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    low = vmlal_s8(low, vget_low_s8(codes), vget_low_s8(weights));
+    high = vmlal_high_s8(high, codes, weights);
+  }
+  ALWAYS_INLINE int32x4_t total() const {
+    return vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
+  }
+};
+#endif
+
+ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = vfmaq_f32(sum, a, b); }
+
+#include "tile.inc.h"
+#include "product.inc.h"
+#include "branch.inc.h"
+#include "conv.inc.h"
+#include "norm.inc.h"
+
+}  // namespace
+}  // namespace quantface

@@ -1,0 +1,297 @@
+// The operators Hadamard and HadamardQuantize for ONNX Runtime: attributes and shapes.
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "ort_host.h"
+
+namespace quantface {
+namespace {
+
+constexpr std::int64_t kInlineValues = 1 << 15;  // fewer than this are not worth a second thread
+
+int onnx_type(Element e) {
+  switch (e) {
+    case Element::kFloat: return ort::kFloat;
+    case Element::kHalf: return ort::kFloat16;
+    case Element::kUint8: return ort::kUint8;
+    default: return ort::kInt8;
+  }
+}
+
+struct Kernel {
+  Api api;
+  const Kernels* kernels = nullptr;
+  Plan plan;
+  Element x_type = Element::kFloat;
+  Element y_type = Element::kFloat;
+  std::int64_t axis = 0;
+  bool channels_last = false;  // of the codes
+  std::int64_t qmin = 0;
+  std::int64_t qmax = 0;
+};
+
+// ---- attributes
+
+std::int64_t optional_attribute(const Api& api, const OrtKernelInfo* info, const char* name) {
+  std::int64_t value = 0;
+  if (OrtStatus* status = api.KernelInfoGetAttribute_int64(info, name, &value)) {
+    api.ReleaseStatus(status);
+    return 0;
+  }
+  return value;
+}
+
+OrtStatus* read_attributes(const Op& op, const OrtKernelInfo* info, Kernel* kernel) {
+  const Api& api = kernel->api;
+  std::int64_t seed = 0, log2 = 0;
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "axis", &kernel->axis));
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "seed", &seed));
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "log2", &log2));
+  const std::int64_t transposed = op.quantize ? 0 : optional_attribute(api, info, "transposed");
+  if (kernel->axis != 1 && kernel->axis != -1) {
+    return invalid(api, "axis must be 1 (channels first) or -1 (channels last), got %lld",
+                   static_cast<long long>(kernel->axis));
+  }
+  if (transposed != 0 && transposed != 1) {
+    return invalid(api, "transposed must be 0 or 1, got %lld", static_cast<long long>(transposed));
+  }
+  if (!make_plan(seed, log2, transposed == 1, &kernel->plan)) {
+    return invalid(api,
+                   "need seed 1, 12, 20 or 60, log2 >= 0 and seed * 2**log2 <= %d, "
+                   "got seed %lld, log2 %lld",
+                   kMaxOrder, static_cast<long long>(seed), static_cast<long long>(log2));
+  }
+  if (!op.quantize) return nullptr;
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "qmin", &kernel->qmin));
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "qmax", &kernel->qmax));
+  const int least = op.y_type == Element::kInt8 ? -128 : 0;
+  if (kernel->qmin < least || kernel->qmax < kernel->qmin || kernel->qmax > least + 255) {
+    return invalid(api, "need %d <= qmin <= qmax <= %d, got qmin %lld, qmax %lld", least,
+                   least + 255, static_cast<long long>(kernel->qmin),
+                   static_cast<long long>(kernel->qmax));
+  }
+  const std::int64_t channels_last = optional_attribute(api, info, "channels_last");
+  if (channels_last != 0 && (channels_last != 1 || kernel->axis != 1)) {
+    return invalid(api, "channels_last must be 0, or 1 with axis 1; got %lld with axis %lld",
+                   static_cast<long long>(channels_last), static_cast<long long>(kernel->axis));
+  }
+  kernel->channels_last = channels_last == 1;
+  return nullptr;
+}
+
+OrtStatus* create_kernel(const ort::CustomOp* self, const OrtApi* table, const OrtKernelInfo* info,
+                         void** result) {
+  *result = nullptr;
+  const Op& op = as_op(self);
+  const Api api(table);
+  void* memory = std::malloc(sizeof(Kernel));
+  if (memory == nullptr) return out_of_memory(api);
+  Kernel* kernel = new (memory) Kernel;
+  kernel->api = api;
+  kernel->x_type = op.x_type;
+  kernel->y_type = op.y_type;
+  OrtStatus* status = choose_kernels(api, &kernel->kernels);
+  if (status == nullptr) status = read_attributes(op, info, kernel);
+  if (status != nullptr) {
+    std::free(kernel);
+    return status;
+  }
+  *result = kernel;
+  return nullptr;
+}
+
+void destroy_kernel(void* kernel) { std::free(kernel); }
+
+// (N, C, ...) to (N, ..., C).
+template <class T>
+void move_channels_last(T* values, int rank) {
+  const T channels = values[1];
+  for (int i = 1; i + 1 < rank; ++i) values[i] = values[i + 1];
+  values[rank - 1] = channels;
+}
+
+// ---- inference
+
+std::int64_t shape_attribute(const Api& api, OrtShapeInferContext* context, const char* name) {
+  const OrtOpAttr* attribute = nullptr;
+  std::int64_t value = 0;
+  std::size_t bytes = 0;
+  OrtStatus* status = api.ShapeInferContext_GetAttribute(context, name, &attribute);
+  if (status == nullptr && attribute != nullptr) {
+    status = api.ReadOpAttr(attribute, int{ort::kIntAttribute}, static_cast<void*>(&value),
+                            sizeof value, &bytes);
+  }
+  if (status != nullptr) api.ReleaseStatus(status);
+  return value;
+}
+
+OrtStatus* set_output(const Op& op, OrtShapeInferContext* context, OrtTensorTypeAndShapeInfo* y,
+                      const std::int64_t* dims, const char** names, std::size_t rank) {
+  const Api& api = op.api;
+  OrtTensorTypeAndShapeInfo* typed = nullptr;
+  int element = 0;
+  RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(
+      context, op.quantize ? std::size_t{3} : std::size_t{0}, &typed));
+  RETURN_IF_ERROR(api.GetTensorElementType(typed, &element));
+  RETURN_IF_ERROR(api.SetTensorElementType(y, element));
+  RETURN_IF_ERROR(api.SetDimensions(y, dims, rank));
+  RETURN_IF_ERROR(api.SetSymbolicDimensions(y, names, rank));
+  return api.ShapeInferContext_SetOutputTypeShape(
+      context, std::size_t{0}, static_cast<const OrtTensorTypeAndShapeInfo*>(y));
+}
+
+// y has the shape of x, symbolic dimensions included, or that with the channels moved last, and the
+// type of x or of the zero point: ONNX Runtime may ask any Op of this name, whatever its types.
+OrtStatus* infer_shape(const ort::CustomOp* self, OrtShapeInferContext* context) {
+  const Op& op = as_op(self);
+  const Api& api = op.api;
+  OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's own
+  std::size_t rank = 0;
+  RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(context, std::size_t{0}, &x));
+  RETURN_IF_ERROR(api.GetDimensionsCount(x, &rank));
+  if (rank == 0 || rank > kMaxRank) return nullptr;  // unknown, or the kernel's error to report
+  std::int64_t dims[kMaxRank] = {};
+  const char* names[kMaxRank] = {};
+  RETURN_IF_ERROR(api.GetDimensions(x, dims, rank));
+  RETURN_IF_ERROR(api.GetSymbolicDimensions(x, names, rank));
+  if (op.quantize && rank > 1 && shape_attribute(api, context, "channels_last") == 1) {
+    move_channels_last(dims, static_cast<int>(rank));
+    move_channels_last(names, static_cast<int>(rank));
+  }
+  OrtTensorTypeAndShapeInfo* y = nullptr;
+  RETURN_IF_ERROR(api.CreateTensorTypeAndShapeInfo(&y));
+  OrtStatus* status = set_output(op, context, y, dims, names, rank);
+  api.ReleaseTensorTypeAndShapeInfo(y);
+  return status;
+}
+
+// ---- compute
+
+// Scale and zero point of the codes.
+OrtStatus* read_grid(const Kernel& kernel, const OrtKernelContext* context, Rotation* r,
+                     double* scale) {
+  const Api& api = kernel.api;
+  Input steps, zero;
+  RETURN_IF_ERROR(read_input(api, context, 2, "scale", ort::kFloat, &steps));
+  RETURN_IF_ERROR(read_input(api, context, 3, "zero_point", onnx_type(kernel.y_type), &zero));
+  if (steps.shape.count(0, steps.shape.rank) != 1 || zero.shape.count(0, zero.shape.rank) != 1) {
+    return invalid(api, "scale and zero_point must hold one value, got shapes %s and %s",
+                   Text(steps.shape).chars, Text(zero.shape).chars);
+  }
+  float step = 0;
+  std::memcpy(&step, steps.data, sizeof step);
+  if (!(step > 0) || step > 3.4028234e38f) {
+    return invalid(api, "scale must be positive and finite, got %g", static_cast<double>(step));
+  }
+  *scale = static_cast<double>(step);
+  r->zero_point = kernel.y_type == Element::kInt8
+                      ? static_cast<int>(*static_cast<const std::int8_t*>(zero.data))
+                      : static_cast<int>(*static_cast<const std::uint8_t*>(zero.data));
+  r->low = static_cast<float>(kernel.qmin - r->zero_point);
+  r->high = static_cast<float>(kernel.qmax - r->zero_point);
+  return nullptr;
+}
+
+OrtStatus* compute(void* self, OrtKernelContext* context) {
+  const Kernel& kernel = *static_cast<const Kernel*>(self);
+  const Api& api = kernel.api;
+  const int n = kernel.plan.n;
+  Input x, d;
+  RETURN_IF_ERROR(read_input(api, context, 0, "x", onnx_type(kernel.x_type), &x));
+  RETURN_IF_ERROR(read_input(api, context, 1, "d", ort::kFloat, &d));
+  const int least_rank = kernel.axis == 1 ? 2 : 1;
+  if (x.shape.rank < least_rank) {
+    return invalid(api, "x must have at least %d dimensions for axis %lld, got %s", least_rank,
+                   static_cast<long long>(kernel.axis), Text(x.shape).chars);
+  }
+  const int axis = kernel.axis == 1 ? 1 : x.shape.rank - 1;
+  if (x.shape.dims[axis] != n || d.shape.rank != 1 || d.shape.dims[0] != n) {
+    return invalid(api, "the order is %d, but x is %s with channels at axis %lld and d is %s", n,
+                   Text(x.shape).chars, static_cast<long long>(kernel.axis),
+                   Text(d.shape).chars);
+  }
+  Rotation r;
+  r.plan = kernel.plan;
+  r.x_type = kernel.x_type;
+  r.y_type = kernel.y_type;
+  double scale = 1;
+  if (is_code(r.y_type)) RETURN_IF_ERROR(read_grid(kernel, context, &r, &scale));
+
+  Shape out = x.shape;
+  if (kernel.channels_last) move_channels_last(out.dims, out.rank);
+  OrtValue* value = nullptr;
+  RETURN_IF_ERROR(api.KernelContext_GetOutput(context, std::size_t{0},
+                                              static_cast<const std::int64_t*>(out.dims),
+                                              static_cast<std::size_t>(out.rank), &value));
+  if (value == nullptr || x.shape.count(0, x.shape.rank) == 0) return nullptr;
+  RETURN_IF_ERROR(api.GetTensorMutableData(value, &r.y));
+  r.x = x.data;
+  r.images = x.shape.count(0, axis);
+  r.pixels = x.shape.count(axis + 1, x.shape.rank);
+  r.x_channels_last = r.pixels == 1;
+  r.y_channels_last = r.x_channels_last || kernel.channels_last;
+  if (r.x_channels_last) {
+    r.pixels = r.images;
+    r.images = 1;
+  }
+  set_tile(&r);
+  const Memory gains(2 * sizeof(float) * static_cast<std::size_t>(n));
+  if (gains.data == nullptr) return out_of_memory(api);
+  set_gains(static_cast<const float*>(d.data), scale, static_cast<float*>(gains.data), &r);
+  struct Work {
+    const Rotation& rotation;
+    const Kernels& kernels;
+  } work = {r, *kernel.kernels};
+  const auto run = [](const void* data, std::int64_t first, std::int64_t last, void* scratch) {
+    const Work& w = *static_cast<const Work*>(data);
+    w.kernels.run(w.rotation, first, last, scratch);
+  };
+  return run_items(api, context, &work, run, tile_count(r), scratch_bytes(r),
+                   r.images * r.pixels * n > kInlineValues);
+}
+
+// ---- registration
+
+const char* op_name(const ort::CustomOp* op) {
+  return as_op(op).quantize ? "HadamardQuantize" : "Hadamard";
+}
+
+std::size_t input_count(const ort::CustomOp* op) { return as_op(op).quantize ? 4 : 2; }
+
+int input_type(const ort::CustomOp* op, std::size_t index) {
+  if (index == 0) return onnx_type(as_op(op).x_type);
+  return index == 3 ? onnx_type(as_op(op).y_type) : int{ort::kFloat};
+}
+
+constexpr Element kTypes[][2] = {
+    {Element::kFloat, Element::kFloat}, {Element::kHalf, Element::kHalf},
+    {Element::kFloat, Element::kUint8}, {Element::kHalf, Element::kUint8},
+    {Element::kFloat, Element::kInt8},  {Element::kHalf, Element::kInt8},
+};
+static_assert(sizeof kTypes / sizeof kTypes[0] == kHadamardOps);
+
+}  // namespace
+
+Op hadamard_op(const Api& api, int index) {
+  Op op{};
+  op.api = api;
+  op.x_type = kTypes[index][0];
+  op.y_type = kTypes[index][1];
+  op.quantize = is_code(op.y_type);
+  ort::CustomOp& base = op.base;
+  base = plain_op();
+  base.GetName = op_name;
+  base.GetInputType = input_type;
+  base.GetInputTypeCount = input_count;
+  base.GetOutputType = [](const ort::CustomOp* o, std::size_t) {
+    return onnx_type(as_op(o).y_type);
+  };
+  base.CreateKernelV2 = create_kernel;
+  base.KernelComputeV2 = compute;
+  base.KernelDestroy = destroy_kernel;
+  base.InferOutputShapeFn = infer_shape;
+  return op;
+}
+
+}  // namespace quantface

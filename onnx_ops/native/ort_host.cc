@@ -1,0 +1,155 @@
+#include "ort_host.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace quantface {
+
+OrtStatus* invalid(const Api& api, const char* format, ...) {
+  char message[512];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(message, sizeof message, format, arguments);
+  va_end(arguments);
+  return api.CreateStatus(int{ort::kInvalidArgument}, static_cast<const char*>(message));
+}
+
+OrtStatus* out_of_memory(const Api& api) {
+  return api.CreateStatus(int{ort::kFail}, "out of memory");
+}
+
+Text::Text(const Shape& shape) {
+  int used = std::snprintf(chars, sizeof chars, "(");
+  for (int i = 0; i < shape.rank; ++i) {
+    used += std::snprintf(chars + used, sizeof chars - static_cast<std::size_t>(used),
+                          i ? ",%lld" : "%lld", static_cast<long long>(shape.dims[i]));
+  }
+  std::snprintf(chars + used, sizeof chars - static_cast<std::size_t>(used), ")");
+}
+
+OrtStatus* read_tensor(const Api& api, const OrtValue* value, const char* name, int type,
+                       Input* input) {
+  if (value == nullptr) return invalid(api, "input %s is missing", name);
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  RETURN_IF_ERROR(api.GetTensorTypeAndShape(value, &info));
+  std::size_t rank = 0;
+  int element = 0;
+  OrtStatus* status = api.GetDimensionsCount(info, &rank);
+  if (status == nullptr) status = api.GetTensorElementType(info, &element);
+  if (status == nullptr && rank > kMaxRank) {
+    status = invalid(api, "%s must have at most %d dimensions, got %zu", name, kMaxRank, rank);
+  }
+  if (status == nullptr && element != type) {
+    status = invalid(api, "%s must have element type %d, got %d", name, type, element);
+  }
+  if (status == nullptr) {
+    input->shape.rank = static_cast<int>(rank);
+    status = api.GetDimensions(info, input->shape.dims, rank);
+  }
+  api.ReleaseTensorTypeAndShapeInfo(info);
+  if (status != nullptr) return status;
+  void* data = nullptr;
+  RETURN_IF_ERROR(api.GetTensorMutableData(const_cast<OrtValue*>(value), &data));
+  input->data = data;
+  return nullptr;
+}
+
+OrtStatus* read_input(const Api& api, const OrtKernelContext* context, std::size_t index,
+                      const char* name, int type, Input* input) {
+  const OrtValue* value = nullptr;
+  RETURN_IF_ERROR(api.KernelContext_GetInput(context, index, &value));
+  return read_tensor(api, value, name, type, input);
+}
+
+Memory::Memory(std::size_t bytes) {
+  if (posix_memalign(&data, 64, bytes) != 0) data = nullptr;
+}
+
+Memory::~Memory() { std::free(data); }
+
+OrtStatus* choose_kernels(const Api& api, const Kernels** kernels) {
+  const char* wanted = std::getenv("QUANTFACE_ISA");
+  if (wanted == nullptr || *wanted == '\0') {
+    *kernels = supported_kernels(0);
+    return nullptr;
+  }
+  for (int i = 0; (*kernels = supported_kernels(i)) != nullptr; ++i) {
+    if (std::strcmp((*kernels)->name, wanted) == 0) return nullptr;
+  }
+  return invalid(api, "QUANTFACE_ISA is %s, which this CPU or this library does not have", wanted);
+}
+
+namespace {
+
+struct Work {
+  const void* work;
+  RunItems run;
+  std::int64_t items;
+  std::int64_t tasks;
+  std::size_t scratch_bytes;
+  bool* failed;  // one per task
+};
+
+void run_task(void* data, std::size_t task) {
+  const Work& w = *static_cast<const Work*>(data);
+  const std::int64_t index = static_cast<std::int64_t>(task);
+  const Memory scratch(w.scratch_bytes);
+  if (scratch.data == nullptr) {
+    w.failed[task] = true;
+    return;
+  }
+  w.run(w.work, w.items * index / w.tasks, w.items * (index + 1) / w.tasks, scratch.data);
+}
+
+}  // namespace
+
+OrtStatus* run_items(const Api& api, const OrtKernelContext* context, const void* work,
+                     RunItems run, std::int64_t items, std::size_t scratch_bytes, bool threads) {
+  bool failed[kMaxTasks] = {};
+  Work w = {work, run, items, 1, scratch_bytes, failed};
+  if (threads) w.tasks = items < kMaxTasks ? items : kMaxTasks;
+  if (w.tasks <= 1) {
+    run_task(&w, 0);
+  } else {
+    RETURN_IF_ERROR(api.KernelContext_ParallelFor(
+        context, &run_task, static_cast<std::size_t>(w.tasks), std::size_t{0},
+        static_cast<void*>(&w)));
+  }
+  for (std::int64_t i = 0; i < w.tasks; ++i) {
+    if (failed[i]) return out_of_memory(api);
+  }
+  return nullptr;
+}
+
+OrtStatus* infer_like_x(const ort::CustomOp* self, OrtShapeInferContext* context) {
+  const Api& api = as_op(self).api;
+  OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's own
+  RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(context, std::size_t{0}, &x));
+  return api.ShapeInferContext_SetOutputTypeShape(context, std::size_t{0},
+                                                  static_cast<const OrtTensorTypeAndShapeInfo*>(x));
+}
+
+ort::CustomOp plain_op() {
+  ort::CustomOp base{};
+  base.version = ort::kApiVersion;
+  base.GetExecutionProviderType = [](const ort::CustomOp*) -> const char* { return nullptr; };
+  const auto required = [](const ort::CustomOp*, std::size_t) { return int{ort::kRequired}; };
+  base.GetInputCharacteristic = required;
+  base.GetOutputCharacteristic = required;
+  base.GetInputMemoryType = [](const ort::CustomOp*, std::size_t) {
+    return int{ort::kDefaultMemory};
+  };
+  base.GetOutputTypeCount = [](const ort::CustomOp*) { return std::size_t{1}; };
+  const auto no_arity = [](const ort::CustomOp*) { return 0; };
+  base.GetVariadicInputMinArity = no_arity;
+  base.GetVariadicInputHomogeneity = no_arity;
+  base.GetVariadicOutputMinArity = no_arity;
+  base.GetVariadicOutputHomogeneity = no_arity;
+  base.GetStartVersion = [](const ort::CustomOp*) { return 1; };
+  base.GetEndVersion = [](const ort::CustomOp*) { return 1; };
+  return base;
+}
+
+}  // namespace quantface

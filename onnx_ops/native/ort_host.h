@@ -1,0 +1,102 @@
+// What the adapters of all operators share: statuses, shapes, inputs, memory and threads.
+//
+// Everything that does not fit is an OrtStatus with the actual and the expected value. No
+// exception, no global state: what lives between calls is one kernel per node.
+#pragma once
+
+#include "ort_abi.h"
+#include "rotation.h"
+
+namespace quantface {
+
+using ort::Api;
+
+constexpr int kMaxRank = 16;
+constexpr std::int64_t kMaxTasks = 64;
+
+__attribute__((format(printf, 2, 3))) OrtStatus* invalid(const Api& api, const char* format, ...);
+OrtStatus* out_of_memory(const Api& api);
+
+#define RETURN_IF_ERROR(call)                            \
+  do {                                                   \
+    if (OrtStatus* status = (call)) return status;       \
+  } while (false)
+
+struct Shape {
+  std::int64_t dims[kMaxRank] = {};
+  int rank = 0;
+
+  std::int64_t count(int from, int to) const {
+    std::int64_t product = 1;
+    for (int i = from; i < to; ++i) product *= dims[i];
+    return product;
+  }
+  std::int64_t count() const { return count(0, rank); }
+};
+
+// A shape for people.
+struct Text {
+  char chars[kMaxRank * 21 + 3];
+
+  explicit Text(const Shape& shape);
+};
+
+struct Input {
+  const void* data = nullptr;
+  Shape shape;
+
+  template <class T>
+  const T* as() const {
+    return static_cast<const T*>(data);
+  }
+};
+
+// The tensor in `value`, which must have this element type.
+OrtStatus* read_tensor(const Api& api, const OrtValue* value, const char* name, int type,
+                       Input* input);
+OrtStatus* read_input(const Api& api, const OrtKernelContext* context, std::size_t index,
+                      const char* name, int type, Input* input);
+
+struct Memory {
+  void* data = nullptr;
+
+  explicit Memory(std::size_t bytes);
+  Memory(const Memory&) = delete;
+  ~Memory();
+};
+
+// The instruction set that QUANTFACE_ISA names, or the fastest.
+OrtStatus* choose_kernels(const Api& api, const Kernels** kernels);
+
+// Items first to last - 1 with scratch of a task's own.
+using RunItems = void (*)(const void* work, std::int64_t first, std::int64_t last, void* scratch);
+
+// All items, shared among ONNX Runtime's threads where there are enough.
+OrtStatus* run_items(const Api& api, const OrtKernelContext* context, const void* work,
+                     RunItems run, std::int64_t items, std::size_t scratch_bytes, bool threads);
+
+// The shape and type of the first input, symbolic dimensions included.
+OrtStatus* infer_like_x(const ort::CustomOp* self, OrtShapeInferContext* context);
+
+// The fields of an operator that are the same for all.
+ort::CustomOp plain_op();
+
+// One operator for one combination of types. ONNX Runtime keeps its address.
+struct Op {
+  ort::CustomOp base;
+  Api api;
+  bool quantize;
+  bool branch;
+  bool silu;
+  Element x_type;
+  Element y_type;
+};
+
+inline const Op& as_op(const ort::CustomOp* op) { return *reinterpret_cast<const Op*>(op); }
+
+constexpr int kHadamardOps = 6, kConvOps = 2, kNormOps = 2;
+Op hadamard_op(const Api& api, int index);
+Op conv_op(const Api& api, int index);
+Op norm_op(const Api& api, int index);
+
+}  // namespace quantface

@@ -1,0 +1,108 @@
+// Products of matrices of bytes, for any vector type. Included after transpose.inc.h by one file
+// per instruction set, which defines
+//
+//   Dotted           a vector of bytes: load_dotted(weights), four_codes(codes) repeated
+//   Dot<sums>        sums of products, four of them per filter and add(codes, weights); total()
+//   kNarrow          whether Dot<kShort> holds no more than int16
+//   add_product      sum += a * b
+//   kMostCode        largest code that Dot<kShort> takes
+//   kShortChunk      fewer steps in int16 than this do not pay
+//   kRows            rows of codes taken at once
+//
+// No function here may have external linkage, as in tile.inc.h.
+
+typedef std::int32_t I __attribute__((vector_size(4 * kWidth)));
+constexpr int kBytes = 4 * kWidth;  // of a vector: four channels of each filter
+constexpr int kOutputs = 2 * kWidth;
+
+template <class V, class T>
+ALWAYS_INLINE V load_as(const T* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class V, class T>
+ALWAYS_INLINE void store_as(T* p, V v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
+// The rows of one product. Unrolled by the language: the compiler's own unrolling comes too late
+// for it to keep the sums in registers.
+template <Sums kSums, int... R>
+__attribute__((noinline)) void product_rows(const std::uint8_t* const* rows, std::ptrdiff_t offset, int count,
+                                const std::int8_t* w, const std::int32_t* before,
+                                std::ptrdiff_t before_row, std::int32_t* out,
+                                std::ptrdiff_t out_row, std::integer_sequence<int, R...>) {
+  Dot<kSums> left[kRows] = {}, right[kRows] = {};
+  const std::uint8_t* const from[kRows] = {rows[R] + offset...};
+  const auto add = [&](const std::uint8_t* p, Dotted w0, Dotted w1, Dot<kSums>& a, Dot<kSums>& b) {
+    const Dotted codes = four_codes(p);
+    a.add(codes, w0);
+    b.add(codes, w1);
+  };
+  std::ptrdiff_t i = 0;
+  do {
+    const Dotted w0 = load_dotted(w), w1 = load_dotted(w + kBytes);
+    w += 2 * kBytes;
+    (add(from[R] + 4 * i, w0, w1, left[R], right[R]), ...);
+  } while (++i < count);
+  const auto finish = [&](int r, I a, I b) {
+    const std::int32_t* sum = before + r * before_row;
+    std::int32_t* to = out + r * out_row;
+    store_as(to, load_as<I>(sum) + a);
+    store_as(to + kWidth, load_as<I>(sum + kWidth) + b);
+  };
+  (finish(R, (I)left[R].total(), (I)right[R].total()), ...);
+}
+
+// out[r][f] = start[f] + sum of rows[r][tap + c] * w[tap][c][f], for kRows rows. Rows and taps are
+// in bytes; `chunk` steps of four channels are summed before they reach int32.
+template <Sums kSums>
+void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, int tap_count,
+                  int steps, int chunk, const std::int8_t* w, const std::int32_t* start,
+                  std::int32_t* out, std::ptrdiff_t out_row) {
+  const std::int32_t* before = start;
+  for (int tap = 0; tap < tap_count; ++tap) {
+    for (int step = 0; step < steps; step += chunk) {
+      const int count = steps - step < chunk ? steps - step : chunk;
+      product_rows<kSums>(rows, taps[tap] + 4 * step, count, w, before,
+                          before == start ? 0 : out_row, out, out_row,
+                          std::make_integer_sequence<int, kRows>{});
+      w += std::ptrdiff_t{count} * 2 * kBytes;
+      before = out;
+    }
+  }
+}
+
+// out[r][f] += sum of a[k][r] * w[k][f] for kRows rows; `a_row` is from one k to the next and
+// `a_step` from one row to the next.
+template <int... R>
+ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step,
+                                  int count, const float* w, float* out,
+                                  std::integer_sequence<int, R...>) {
+  F left[sizeof...(R)] = {load(out + R * kOutputs)...};
+  F right[sizeof...(R)] = {load(out + R * kOutputs + kWidth)...};
+  for (int k = 0; k < count; ++k) {
+    const F w0 = load(w), w1 = load(w + kWidth);
+    const auto add = [&](float value, F& low, F& high) {
+      const F v = value - F{};  // not F{} + value, which would have to make 0 of -0
+      add_product(low, v, w0);
+      add_product(high, v, w1);
+    };
+    (add(a[R * a_step], left[R], right[R]), ...);
+    w += kOutputs;
+    a += a_row;
+  }
+  (store(out + R * kOutputs, left[R]), ...);
+  (store(out + R * kOutputs + kWidth, right[R]), ...);
+}
+
+void float_product(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
+                   const float* w, float* out) {
+  add_float_rows(a, a_row, a_step, count, w, out, std::make_integer_sequence<int, kRows>{});
+}
+
+void float_product_of_one(const float* a, int count, const float* w, float* out) {
+  add_float_rows(a, 1, 0, count, w, out, std::make_integer_sequence<int, 1>{});
+}

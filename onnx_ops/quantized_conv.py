@@ -1,0 +1,258 @@
+"""The QuantizedConv ops: a convolution of codes, its output grid and its low-rank branch in one.
+
+``y = s_y (o - z_y) + up (down * x)`` with the output codes
+``o = clamp(round(float32(a) (s_x s_w / s_y)) + z_y, 0, 255)`` of the accumulators
+``a = bias + sum (codes - z_x) * weight`` (eq. 4 and 9): the definition in NumPy, the ONNX function
+bodies, the node and the schemas. ``QuantizedConv`` has no branch, ``QuantizedConvLowRank`` has one.
+
+The bodies are the patterns that ONNX Runtime makes a QLinearConv of, so that a model runs as
+integers with the native kernels and without them.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import onnx
+import onnx.defs
+import onnx.helper
+import onnx.parser
+import onnx.shape_inference
+from numpy.typing import NDArray
+
+from onnx_ops.function_body import DOMAIN, VERSION
+from onnx_ops.integer import conv_accumulate, requantize, requantize_multiplier
+
+PLAIN: Final = "QuantizedConv"
+LOW_RANK: Final = "QuantizedConvLowRank"
+
+_INPUTS: Final = (
+    ("codes", "tensor(uint8)", "(N, C, H, W), at most top"),
+    ("x_scale", "tensor(float)", "one value, s_x"),
+    ("x_zero_point", "tensor(uint8)", "one value, z_x, also around the image"),
+    ("weight", "tensor(int8)", "(F, C, kh, kw)"),
+    ("weight_scale", "tensor(float)", "(F,), s_w"),
+    ("bias", "tensor(int32)", "(F,), in steps of s_x s_w"),
+    ("y_scale", "tensor(float)", "one value, s_y"),
+    ("y_zero_point", "tensor(uint8)", "one value, z_y"),
+)
+_BRANCH_INPUTS: Final = (
+    ("x", "tensor(float)", "(N, C, H, W), before the rounding to codes"),
+    ("down", "tensor(float)", "(r, C, kh, kw)"),
+    ("up", "tensor(float)", "(F, r, 1, 1)"),
+)
+
+PLAIN_INPUTS: Final = len(_INPUTS)
+"""Inputs of the op without a branch; the other's begin with the same."""
+
+_BODY: Final = """
+<domain: "quantface", opset_import: ["" : 21]>
+%s <kernel_shape: ints, strides: ints, pads: ints, top: int> (%s) => (y)
+{
+  x_float = DequantizeLinear (codes, x_scale, x_zero_point)
+  weight_float = DequantizeLinear <axis: int = 0> (weight, weight_scale)
+  bias_scale = Mul (x_scale, weight_scale)
+  bias_float = DequantizeLinear <axis: int = 0> (bias, bias_scale)
+  product = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads>
+    (x_float, weight_float, bias_float)
+  y_codes = QuantizeLinear (product, y_scale, y_zero_point)
+  %s
+}
+"""
+_PLAIN_END: Final = "y = DequantizeLinear (y_codes, y_scale, y_zero_point)"
+_BRANCH_END: Final = """integer = DequantizeLinear (y_codes, y_scale, y_zero_point)
+  low = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads>
+    (x, down)
+  branch = Conv (low, up)
+  y = Add (integer, branch)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvGrid:
+    """Scales and zero points of a quantized convolution.
+
+    Attributes:
+        x_scale: Width of a step of the input's codes.
+        x_zero_point: Input code of 0.
+        weight_scale: (F,) float32, width of a step of each filter's weights.
+        y_scale: Width of a step of the output's codes.
+        y_zero_point: Output code of 0.
+    """
+
+    x_scale: np.float32
+    x_zero_point: int
+    weight_scale: NDArray[np.float32]
+    y_scale: np.float32
+    y_zero_point: int
+
+
+def quantized_conv(
+    codes: NDArray[np.uint8],
+    weight: NDArray[np.int8],
+    bias: NDArray[np.int32],
+    grid: ConvGrid,
+    *,
+    strides: tuple[int, int] = (1, 1),
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> NDArray[np.uint8]:
+    """Output codes of the convolution, before the branch.
+
+    Args:
+        codes: (N, C, H, W) uint8.
+        weight: (F, C, kh, kw) int8.
+        bias: (F,) int32 on the accumulators' scale.
+        grid: Scales and zero points.
+        strides: Steps between windows, (vertical, horizontal).
+        pads: (top, left, bottom, right) of the zero point, in ONNX's order.
+
+    Returns:
+        (N, F, H', W') uint8.
+
+    Raises:
+        ValueError: Shapes disagree, the window does not fit, or sums could leave int32.
+    """
+    sums = conv_accumulate(codes, grid.x_zero_point, weight, strides=strides, pads=pads)
+    multiplier = requantize_multiplier(grid.x_scale, grid.weight_scale, grid.y_scale)
+    return requantize(sums + bias[:, None, None], multiplier, grid.y_zero_point)
+
+
+def low_rank_branch(
+    x: NDArray[np.float64],
+    down: NDArray[np.float32],
+    up: NDArray[np.float32],
+    *,
+    strides: tuple[int, int] = (1, 1),
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> NDArray[np.float64]:
+    """``up (down * x)`` in float64.
+
+    Args:
+        x: (N, C, H, W).
+        down: (r, C, kh, kw).
+        up: (F, r, 1, 1).
+        strides: As in :func:`quantized_conv`.
+        pads: As there, of zeros.
+
+    Returns:
+        (N, F, H', W').
+    """
+    top, left, bottom, right = pads
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, down.shape[2:], axis=(2, 3))
+    windows = windows[:, :, :: strides[0], :: strides[1]]
+    low = np.einsum("nchwij,rcij->nrhw", windows, down.astype(np.float64), optimize=True)
+    return np.einsum("nrhw,fr->nfhw", low, up[:, :, 0, 0].astype(np.float64), optimize=True)
+
+
+def quantized_conv_functions() -> tuple[onnx.FunctionProto, onnx.FunctionProto]:
+    """The function bodies of both ops, for ``ModelProto.functions``."""
+    plain = ", ".join(name for name, _, _ in _INPUTS)
+    branch = ", ".join(name for name, _, _ in _INPUTS + _BRANCH_INPUTS)
+    return (
+        onnx.parser.parse_function(_BODY % (PLAIN, plain, _PLAIN_END)),
+        onnx.parser.parse_function(_BODY % (LOW_RANK, branch, _BRANCH_END)),
+    )
+
+
+def quantized_conv_node(
+    inputs: list[str],
+    y: str,
+    *,
+    kernel_shape: tuple[int, int],
+    strides: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    top: int,
+    name: str,
+) -> onnx.NodeProto:
+    """The node ``y = QuantizedConv(...)`` or, with 11 inputs, ``QuantizedConvLowRank(...)``.
+
+    Args:
+        inputs: Names, in the order of the schema.
+        y: Name of the float output.
+        kernel_shape: (kh, kw).
+        strides: (vertical, horizontal).
+        pads: (top, left, bottom, right).
+        top: Largest code of the input's grid; ``2**b - 1`` for b bits.
+        name: Name of the node.
+
+    Raises:
+        ValueError: The number of inputs is neither 8 nor 11.
+    """
+    counts = PLAIN_INPUTS, len(_INPUTS + _BRANCH_INPUTS)
+    if len(inputs) not in counts:
+        raise ValueError(f"need {counts[0]} or {counts[1]} inputs, got {len(inputs)}")
+    return onnx.helper.make_node(
+        PLAIN if len(inputs) == counts[0] else LOW_RANK,
+        inputs,
+        [y],
+        name=name,
+        domain=DOMAIN,
+        kernel_shape=kernel_shape,
+        strides=strides,
+        pads=pads,
+        top=top,
+    )
+
+
+def quantized_conv_schemas() -> tuple[onnx.defs.OpSchema, onnx.defs.OpSchema]:
+    """The schemas of both ops."""
+    return _schema(PLAIN, _INPUTS), _schema(LOW_RANK, _INPUTS + _BRANCH_INPUTS)
+
+
+def _schema(name: str, inputs: tuple[tuple[str, str, str], ...]) -> onnx.defs.OpSchema:
+    schema = onnx.defs.OpSchema
+    parameter, ints = schema.FormalParameter, schema.AttrType.INTS
+    branch = " + up (down * x)" if name == LOW_RANK else ""
+    result = schema(
+        name,
+        DOMAIN,
+        VERSION,
+        "y = s_y (o - z_y)" + branch + ", o = clamp(round(a (s_x s_w / s_y)) + z_y, 0, 255), "
+        "a = bias + sum (codes - z_x) * weight.",
+        inputs=[parameter(*row) for row in inputs],
+        outputs=[parameter("y", "tensor(float)", "(N, F, H', W')")],
+        attributes=[
+            schema.Attribute("kernel_shape", ints, "(kh, kw), at most 64 taps"),
+            schema.Attribute("strides", ints, "(vertical, horizontal)"),
+            schema.Attribute("pads", ints, "(top, left, bottom, right)"),
+            schema.Attribute("top", schema.AttrType.INT, "largest code of the input"),
+        ],
+    )
+    result.set_type_and_shape_inference_function(_infer)
+    return result
+
+
+def _infer(context: onnx.shape_inference.InferenceContext) -> None:
+    codes, weight = context.get_input_type(0), context.get_input_type(3)
+    known = codes is not None and weight is not None and _known(codes) and _known(weight)
+    shape = _shape(context, codes, weight) if known else None
+    context.set_output_type(0, onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, shape))
+
+
+def _known(value: onnx.TypeProto) -> bool:
+    return value.tensor_type.HasField("shape") and len(value.tensor_type.shape.dim) == 4
+
+
+def _shape(
+    context: onnx.shape_inference.InferenceContext, codes: onnx.TypeProto, weight: onnx.TypeProto
+) -> list[int | str | None]:
+    def dims(value: onnx.TypeProto) -> list[int | str | None]:
+        return [
+            d.dim_value if d.HasField("dim_value") else d.dim_param or None
+            for d in value.tensor_type.shape.dim
+        ]
+
+    def ints(name: str) -> list[int]:
+        attribute = context.get_attribute(name)
+        return [] if attribute is None else list(attribute.ints)
+
+    n, _, *sizes = dims(codes)
+    out: list[int | str | None] = [n, dims(weight)[0]]
+    kernel, strides, pads = ints("kernel_shape"), ints("strides"), ints("pads")
+    for i, size in enumerate(sizes):
+        if not isinstance(size, int):
+            out.append(None)
+            continue
+        out.append((size + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1)
+    return out

@@ -1,0 +1,29 @@
+"""The function bodies that a model carries for its ops of the native kernels."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
+from onnx_ops.group_norm import group_norm_functions
+from onnx_ops.hadamard_quantize import hadamard_quantize_function
+from onnx_ops.quantized_conv import quantized_conv_functions
+
+
+def carry_functions(model: ir.Model) -> None:
+    """Give ``model`` the bodies of the ops that it holds, in place; it needs no others."""
+    used = {node.op_type for node in model.graph if node.domain == DOMAIN}
+    if not used:
+        return
+    model.opset_imports[DOMAIN] = VERSION
+    if "HadamardQuantize" in used:
+        used.add("Hadamard")
+    for body in (
+        hadamard_function(),
+        hadamard_quantize_function(),
+        *quantized_conv_functions(),
+        *group_norm_functions(),
+    ):
+        if body.name in used:
+            function = ir.serde.deserialize_function(body)
+            model.functions[function.identifier()] = function

@@ -1,0 +1,177 @@
+"""QuantizedConv: codes equal the definition bit for bit on every instruction set."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_ops import library
+from onnx_ops.function_body import DOMAIN, OPSET, VERSION
+from onnx_ops.quantized_conv import (
+    ConvGrid,
+    low_rank_branch,
+    quantized_conv,
+    quantized_conv_functions,
+    quantized_conv_node,
+)
+
+EPS = 2.0**-24
+GEOMETRY = [  # channels, filters, kernel, strides, pads, height, width
+    (24, 40, (3, 3), (1, 1), (1, 1, 1, 1), 9, 10),
+    (40, 24, (3, 3), (2, 2), (0, 0, 1, 1), 10, 7),
+    (64, 17, (1, 1), (1, 1), (0, 0, 0, 0), 5, 25),
+    (3, 5, (3, 3), (1, 1), (0, 0, 0, 0), 3, 3),
+    (35, 33, (3, 3), (1, 1), (2, 0, 1, 3), 8, 31),
+    (16, 16, (1, 4), (1, 3), (0, 2, 0, 1), 4, 9),
+    (130, 8, (5, 3), (2, 1), (2, 1, 2, 1), 6, 6),
+    (1, 1, (3, 3), (1, 1), (1, 1, 1, 1), 1, 1),
+    (64, 64, (3, 3), (1, 1), (1, 1, 1, 1), 40, 42),
+]
+BITS = [(4, 4), (6, 4), (8, 7), (8, 8), (3, 2)]  # of activations, of weights
+
+
+class Case:
+    """A convolution's constants, input and expected result."""
+
+    def __init__(self, geometry, bits, rank=0, batch=1, full=False):
+        channels, filters, kernel, self.strides, self.pads, height, width = geometry
+        self.rank, self.kernel, self.top = rank, kernel, 2 ** bits[0] - 1
+        draw = np.random.default_rng([channels, filters, *bits, rank])
+        most = 2 ** (bits[1] - 1)
+        shape = (filters, channels, *kernel)
+        self.weight = draw.integers(-most, most, shape).astype(np.int8)
+        x_shape = (batch, channels, height, width)
+        self.codes = draw.integers(0, self.top + 1, x_shape).astype(np.uint8)
+        if full:  # the largest sums there are
+            self.weight[:] = most - 1
+            self.weight[::2] = -most
+            self.codes[:] = self.top
+        self.bias = draw.integers(-1000, 1000, filters).astype(np.int32)
+        self.grid = ConvGrid(
+            x_scale=np.float32(0.1),
+            x_zero_point=self.top // 3,
+            weight_scale=draw.uniform(0.01, 0.02, filters).astype(np.float32),
+            y_scale=np.float32(0.001 * most * self.top / 15 * np.sqrt(channels * np.prod(kernel))),
+            y_zero_point=120,
+        )
+        self.x = draw.standard_normal(x_shape).astype(np.float32)
+        self.down = draw.standard_normal((rank, channels, *kernel)).astype(np.float32)
+        self.up = draw.standard_normal((filters, rank, 1, 1)).astype(np.float32)
+
+    @property
+    def feed(self):
+        return {"codes": self.codes} | ({"x": self.x} if self.rank else {})
+
+    @property
+    def window(self):
+        return {"strides": self.strides, "pads": self.pads}
+
+    def model(self, fed=()):
+        """With the initializers named in ``fed`` as inputs instead."""
+        grid = self.grid
+        constants = {
+            "x_scale": grid.x_scale,
+            "x_zero_point": np.uint8(grid.x_zero_point),
+            "weight": self.weight,
+            "weight_scale": grid.weight_scale,
+            "bias": self.bias,
+            "y_scale": grid.y_scale,
+            "y_zero_point": np.uint8(grid.y_zero_point),
+        }
+        names = ["codes", *constants]
+        if self.rank:
+            names += ["x", "down", "up"]
+            constants |= {"down": self.down, "up": self.up}
+        values = self.feed | {name: constants.pop(name) for name in fed}
+        node = quantized_conv_node(
+            names, "y", kernel_shape=self.kernel, top=self.top, name="layer/y", **self.window
+        )
+        inputs = [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(value.dtype), [None] * np.ndim(value)
+            )
+            for name, value in values.items()
+        ]
+        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)
+        tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()]
+        graph = helper.make_graph([node], "conv", inputs, [y], tensors)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
+        functions = list(quantized_conv_functions())
+        return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=10)
+
+    def check(self, y):
+        """Codes are the definition's; the branch is within float32's error."""
+        expected = quantized_conv(self.codes, self.weight, self.bias, self.grid, **self.window)
+        y = y.astype(np.float64)
+        if self.rank:
+            branch = low_rank_branch(self.x.astype(np.float64), self.down, self.up, **self.window)
+            sizes = low_rank_branch(
+                np.abs(self.x).astype(np.float64), abs(self.down), abs(self.up), **self.window
+            )
+            y -= branch
+        steps = y / np.float64(self.grid.y_scale)
+        np.testing.assert_array_equal(np.rint(steps) + self.grid.y_zero_point, expected)
+        error = np.abs(y - np.rint(steps) * np.float64(self.grid.y_scale))
+        terms = self.down[0].size + self.rank + 20 if self.rank else 0
+        bound = 256 * EPS * self.grid.y_scale + (terms * EPS * sizes if self.rank else 0)
+        assert np.all(error <= bound)
+
+
+def run_every_isa(ops, monkeypatch, case, **settings):
+    model, results = case.model(), []
+    for isa in library.instruction_sets():
+        monkeypatch.setenv(library.ISA_VARIABLE, isa)
+        results.append(ops.session(model, **settings).run(None, case.feed)[0])
+    return results
+
+
+@pytest.mark.parametrize("bits", BITS, ids=str)
+@pytest.mark.parametrize("geometry", GEOMETRY, ids=str)
+def test_codes_equal_the_definition_on_every_instruction_set(geometry, bits, ops, monkeypatch):
+    for case in (Case(geometry, bits), Case(geometry, bits, rank=3, batch=2)):
+        for y in run_every_isa(ops, monkeypatch, case):
+            case.check(y)
+
+
+@pytest.mark.parametrize("bits", [(4, 4), (6, 4), (8, 7), (8, 8)], ids=str)
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_the_largest_sums_fit(kernel, bits, ops, monkeypatch):
+    pad = kernel // 2
+    geometry = (520, 18, (kernel, kernel), (1, 1), (pad,) * 4, 4, 4)
+    case = Case(geometry, bits, full=True)
+    for y in run_every_isa(ops, monkeypatch, case):
+        case.check(y)
+
+
+@pytest.mark.parametrize("rank", [1, 16, 33])
+def test_threads_do_not_matter(rank, ops):
+    case = Case(GEOMETRY[-1], (4, 4), rank=rank)
+    one, three = (ops.session(case.model(), threads=n).run(None, case.feed)[0] for n in (1, 3))
+    case.check(one)
+    np.testing.assert_array_equal(one, three)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_constants_that_are_inputs(rank, ops):
+    case = Case(GEOMETRY[0], (4, 4), rank=rank)
+    for name in ("weight", "bias", "y_scale", "up" if rank else "weight_scale"):
+        model = case.model(fed=[name])
+        tensors = {
+            "weight": case.weight,
+            "bias": case.bias,
+            "y_scale": np.asarray(case.grid.y_scale),
+            "weight_scale": case.grid.weight_scale,
+            "up": case.up,
+        }
+        case.check(ops.session(model).run(None, case.feed | {name: tensors[name]})[0])
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_function_body_and_kernel_agree(rank, ops):
+    case = Case(GEOMETRY[1], (4, 4), rank=rank)
+    case.check(ops.session(case.model(), native=False).run(None, case.feed)[0])
+
+
+def test_an_empty_batch(ops):
+    case = Case(GEOMETRY[0], (4, 4), rank=2, batch=0)
+    (y,) = ops.session(case.model()).run(None, case.feed)
+    assert y.shape == (0, 40, 9, 10)

@@ -1,0 +1,121 @@
+"""QuantizedConv without the native kernels: body, schema and node."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_ops.function_body import DOMAIN, OPSET, VERSION
+from onnx_ops.quantized_conv import (
+    ConvGrid,
+    low_rank_branch,
+    quantized_conv,
+    quantized_conv_functions,
+    quantized_conv_node,
+    quantized_conv_schemas,
+)
+
+SHAPE = (2, 10, 9, 8)
+WINDOW = {"strides": (2, 1), "pads": (1, 0, 1, 2)}
+
+
+def constants():
+    draw = np.random.default_rng(0)
+    return {
+        "x_scale": np.float32(0.1),
+        "x_zero_point": np.uint8(6),
+        "weight": draw.integers(-8, 8, (12, 10, 3, 2)).astype(np.int8),
+        "weight_scale": draw.uniform(0.01, 0.02, 12).astype(np.float32),
+        "bias": draw.integers(-500, 500, 12).astype(np.int32),
+        "y_scale": np.float32(0.05),
+        "y_zero_point": np.uint8(120),
+        "x": draw.standard_normal(SHAPE).astype(np.float32),
+        "down": draw.standard_normal((3, 10, 3, 2)).astype(np.float32),
+        "up": draw.standard_normal((12, 3, 1, 1)).astype(np.float32),
+    }
+
+
+def model(*, branch, function=True, shape=SHAPE):
+    fixed = constants()
+    names = ["codes", *fixed] if branch else ["codes", *list(fixed)[:7]]
+    node = quantized_conv_node(names, "y", kernel_shape=(3, 2), top=15, name="c", **WINDOW)
+    infos = [helper.make_tensor_value_info("codes", TensorProto.UINT8, shape)]
+    if branch:
+        infos.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)
+    tensors = [
+        numpy_helper.from_array(np.asarray(fixed[k]), k) for k in names if k not in ("codes", "x")
+    ]
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
+    functions = list(quantized_conv_functions()) if function else []
+    graph = helper.make_graph([node], "conv", infos, [y], tensors)
+    return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=10)
+
+
+@pytest.mark.parametrize("branch", [False, True])
+@pytest.mark.parametrize("level", ["off", "all"])
+def test_the_body_computes_the_definition_as_integers(branch, level, tmp_path):
+    fixed, path = constants(), tmp_path / "optimized.onnx"
+    codes = np.random.default_rng(1).integers(0, 16, SHAPE).astype(np.uint8)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(path)
+    if level == "off":
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model(branch=branch).SerializeToString(), options)
+    feed = {"codes": codes} | ({"x": fixed["x"]} if branch else {})
+    y = session.run(None, feed)[0].astype(np.float64)
+    grid = ConvGrid(
+        x_scale=fixed["x_scale"],
+        x_zero_point=6,
+        weight_scale=fixed["weight_scale"],
+        y_scale=fixed["y_scale"],
+        y_zero_point=120,
+    )
+    if branch:
+        x = fixed["x"].astype(np.float64)
+        y -= low_rank_branch(x, fixed["down"], fixed["up"], **WINDOW)
+    expected = quantized_conv(codes, fixed["weight"], fixed["bias"], grid, **WINDOW)
+    np.testing.assert_array_equal(np.rint(y / fixed["y_scale"]) + 120, expected)
+    if level == "all":
+        kinds = [node.op_type for node in onnx.load(path).graph.node]
+        assert kinds.count("QLinearConv") == 1
+        assert kinds.count("Conv") == 2 * branch
+
+
+@pytest.mark.parametrize("branch", [False, True])
+@pytest.mark.parametrize("function", [True, False], ids=["body", "no body"])
+def test_checker_accepts_the_model(branch, function):
+    onnx.checker.check_model(model(branch=branch, function=function), full_check=True)
+
+
+@pytest.mark.parametrize("branch", [False, True])
+def test_shape_inference_through_the_schema(branch):
+    proto = model(branch=branch, function=False, shape=("batch", 10, 9, "width"))
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    schemas = quantized_conv_schemas()
+    for schema in schemas:
+        onnx.defs.register_schema(schema)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+    finally:
+        for schema in schemas:
+            onnx.defs.deregister_schema(schema.name, VERSION, DOMAIN)
+    batch, filters, height, width = inferred.graph.output[0].type.tensor_type.shape.dim
+    assert (batch.dim_param, filters.dim_value, height.dim_value) == ("batch", 12, 5)
+    assert not width.dim_value
+
+
+def test_bodies_have_the_inputs_and_attributes_of_the_schemas():
+    for function, schema in zip(quantized_conv_functions(), quantized_conv_schemas(), strict=True):
+        assert function.name == schema.name
+        assert list(function.input) == [p.name for p in schema.inputs]
+        assert {a.name for a in function.attribute_proto} == set(schema.attributes)
+
+
+def test_node_rejects_other_numbers_of_inputs():
+    with pytest.raises(ValueError, match="need 8 or 11 inputs, got 9"):
+        quantized_conv_node(
+            ["a"] * 9, "y", kernel_shape=(1, 1), strides=(1, 1), pads=(0,) * 4, top=15, name="c"
+        )
