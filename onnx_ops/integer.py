@@ -115,7 +115,7 @@ def conv_accumulate(
     for n in range(batch):
         for g in range(groups):
             block = windows[n, g * group_channels : (g + 1) * group_channels]
-            for rows in _row_blocks(out_h, depth * out_w):
+            for rows in row_blocks(out_h, depth * out_w):
                 taps = block[:, rows].transpose(0, 3, 4, 1, 2)
                 columns = taps.astype(dtype, order="C").reshape(depth, -1)
                 columns -= zero_point
@@ -146,7 +146,7 @@ def matmul_accumulate(
     matrix = weight.astype(dtype)
     flat = codes.reshape(-1, depth)
     result = np.empty((len(flat), columns), np.int32)
-    for rows in _row_blocks(len(flat), depth + columns):
+    for rows in row_blocks(len(flat), depth + columns):
         result[rows] = (flat[rows].astype(dtype) - dtype.type(zero_point)) @ matrix
     return result.reshape(*codes.shape[:-1], columns)
 
@@ -221,7 +221,8 @@ def _exact_dtype(
     return np.dtype(np.float32) if bound < 2**24 else np.dtype(np.float64)
 
 
-def _row_blocks(rows: int, values_per_row: int) -> Iterator[slice]:
+def row_blocks(rows: int, values_per_row: int) -> Iterator[slice]:
+    """Bands of so many rows that their values fit in memory at once."""
     step = max(1, _COLUMN_VALUES // max(1, values_per_row))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))

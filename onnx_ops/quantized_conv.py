@@ -10,7 +10,7 @@ integers with the native kernels and without them.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -18,10 +18,11 @@ import onnx.defs
 import onnx.helper
 import onnx.parser
 import onnx.shape_inference
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from onnx_ops.function_body import DOMAIN, VERSION
-from onnx_ops.integer import conv_accumulate, requantize, requantize_multiplier
+from onnx_ops.integer import conv_accumulate, requantize, requantize_multiplier, row_blocks
 
 PLAIN: Final = "QuantizedConv"
 LOW_RANK: Final = "QuantizedConvLowRank"
@@ -118,7 +119,7 @@ def quantized_conv(
 
 
 def low_rank_branch(
-    x: NDArray[np.float64],
+    x: NDArray[np.floating[Any]],
     down: NDArray[np.float32],
     up: NDArray[np.float32],
     *,
@@ -139,10 +140,19 @@ def low_rank_branch(
     """
     top, left, bottom, right = pads
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, down.shape[2:], axis=(2, 3))
-    windows = windows[:, :, :: strides[0], :: strides[1]]
-    low = np.einsum("nchwij,rcij->nrhw", windows, down.astype(np.float64), optimize=True)
-    return np.einsum("nrhw,fr->nfhw", low, up[:, :, 0, 0].astype(np.float64), optimize=True)
+    height, width = (
+        (n - k) // s + 1 for n, k, s in zip(padded.shape[2:], down.shape[2:], strides, strict=True)
+    )
+    first, second = down.astype(np.float64), up[:, :, 0, 0].astype(np.float64)
+    y = np.empty((len(x), len(up), height, width))
+    for rows in row_blocks(height, down[0].size * width):
+        inputs = slice(rows.start * strides[0], (rows.stop - 1) * strides[0] + down.shape[2])
+        band = padded[:, :, inputs].astype(np.float64)
+        windows = sliding_window_view(band, down.shape[2:], axis=(2, 3))
+        windows = windows[:, :, :: strides[0], :: strides[1]]
+        low = np.einsum("nchwij,rcij->nrhw", windows, first, optimize=True)
+        y[:, :, rows] = np.einsum("nrhw,fr->nfhw", low, second, optimize=True)
+    return y
 
 
 def quantized_conv_functions() -> tuple[onnx.FunctionProto, onnx.FunctionProto]:

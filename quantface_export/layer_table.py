@@ -114,9 +114,7 @@ class LayerRecord:
         if self.kind == "linear":
             return np.rint(y / (np.float64(self.scale) * self.weight_scale))
         if self.branch is not None:
-            y -= low_rank_branch(
-                x.astype(np.float64), *self.branch, strides=self.strides, pads=self.pads
-            )
+            y -= low_rank_branch(x, *self.branch, strides=self.strides, pads=self.pads)
         return np.rint(y / self.out_scale) + self.out_zero_point
 
 

@@ -113,7 +113,7 @@ def _compare_layer(record: LayerRecord, results: dict[str, NDArray[Any]]) -> Lay
         (record.input_codes(results[record.x]), codes),
         (record.result(codes), record.integers(results[record.x], results[record.out])),
     )
-    differences = [np.abs(a.astype(np.int64) - b.astype(np.int64)) for a, b in pairs]
+    differences = [np.abs(np.subtract(a, b, dtype=np.float64)) for a, b in pairs]
     return LayerParity(
         name=record.name,
         integers=sum(d.size for d in differences),

@@ -22,11 +22,12 @@ const Stage kStages[] = {
     {"vae_decoder", {"x0"}, "restored"},
 };
 
-// Of the models' shape (1, 3, height, width).
+// Of the models' shape (1, 3, height, width); models for every size take the face as it is.
 Image fit(const Image& face, const std::vector<std::int64_t>& shape) {
-  if (shape.size() != 4 || shape[1] != 3 || shape[2] < 1 || shape[3] < 1) {
+  if (shape.size() != 4 || shape[1] != 3 || shape[2] == 0 || shape[3] == 0) {
     throw Error("the bundle's first model takes no (1, 3, height, width) images; build it again");
   }
+  if (shape[2] < 0 && shape[3] < 0) return face;
   const int height = static_cast<int>(shape[2]), width = static_cast<int>(shape[3]);
   if (std::int64_t{face.width} * height != std::int64_t{face.height} * width) {
     throw Error("the picture has " + size_text(face.width, face.height) +

@@ -159,12 +159,12 @@ def _prepare_peers(
             progress.step(f"{name}: float32 to ONNX")
             with whole_folder(model) as new:
                 export_float(name, source.stage(name), values[0], new)
-        if not int8:
-            continue
-        if not theirs.exists():
+        if int8 and not theirs.exists():
             progress.step(f"{name}: onnxruntime.quantization.quantize_static")
             with whole_folder(theirs) as new:
                 quantize_by_ort(name, model / "model.onnx", values, new)
+        if not int8 and all((work / FLOAT / stage).exists() for stage in STAGES):
+            continue
         progress.step(f"{name}: float32 values for the next stage")
         for row in values:
             row[STAGE_OUTPUT[name]] = float_output(name, model / "model.onnx", row)
