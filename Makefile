@@ -95,6 +95,8 @@ build/web-bundle/quantface.json: | $(INSTALLED)
 arm64: build/arm64/.complete build/arm64/bundle/quantface.json ## run a bundle, the op library and the C++ runner on emulated arm64 CPUs
 	$(ARM64_CMAKE) -S onnx_ops/native -B build/arm64/ops
 	$(BIN)/cmake --build build/arm64/ops
+	$(ARM64_CMAKE) -DQUANTFACE_STATIC=ON -S onnx_ops/native -B build/arm64/ops-static
+	$(BIN)/cmake --build build/arm64/ops-static
 	$(ARM64_CMAKE) -S mobile_demo/native -B build/arm64/runner
 	$(BIN)/cmake --build build/arm64/runner
 	QUANTFACE_ARM64=$(CURDIR)/build/arm64 $(BIN)/python -m pytest -s tests/mobile_demo/test_arm64.py

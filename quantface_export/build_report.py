@@ -126,6 +126,7 @@ def report(
     faces: Faces,
     sizes: dict[str, tuple[int, int]],
     verified: dict[str, Any],
+    mobile: dict[str, Any],
 ) -> None:
     """Write ``report.html``."""
     rows = manifest["layers"]
@@ -156,6 +157,7 @@ def report(
                 for name, (fp32, bundle) in sizes.items()
             ],
             verify=verified,
+            mobile=mobile,
             float_parts=FLOAT_PARTS,
             training=manifest["training"],
             allocation=manifest["allocation"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from quantface_export.commands import bundles, studies  # noqa: F401  (they register themselves)
+from quantface_export.commands import bundles, phone, studies  # noqa: F401  (they register themselves)
 from quantface_export.commands.app import app
 from quantface_export.errors import QuantfaceError
 from quantface_export.interrupt import stop_on_signals

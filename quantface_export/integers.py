@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from onnx_ops.quantized_conv import LOW_RANK, PLAIN, PLAIN_INPUTS, quantized_conv_functions
 from quantface_export.layer_table import LayerRecord, layer_groups, read_layers, value_shapes
-from quantface_export.session import open_session, run, with_outputs
+from quantface_export.session import Variant, open_session, run, with_outputs
 
 
-def integers_sha256(model: Path, inputs: Sequence[NDArray[np.float32]]) -> str:
+def integers_sha256(
+    model: Path, inputs: Sequence[NDArray[np.float32]], variant: Variant = "function"
+) -> str:
     """Hash of the integers of every quantized layer of a stage, in graph order.
 
     Each layer reads codes drawn evenly from its grid; layers that share their codes share the
@@ -33,11 +35,12 @@ def integers_sha256(model: Path, inputs: Sequence[NDArray[np.float32]]) -> str:
     Args:
         model: The stage.
         inputs: Anything that it may read: the layers get codes of the shapes that follow.
+        variant: Whose convolutions compute: ONNX Runtime's, or the native library's.
     """
     digest, shapes = hashlib.sha256(), value_shapes(model, inputs)
     for group in layer_groups(model, read_layers(model), inputs):
         codes = {record.codes: _drawn(record, shapes[record.x]) for record in group}
-        for record, values in zip(group, _run(model, group, codes), strict=True):
+        for record, values in zip(group, _run(model, group, codes, variant), strict=True):
             alone = replace(record, branch=None)
             digest.update(record.name.encode())
             digest.update(alone.integers(values, values).astype("<i4").tobytes())
@@ -50,14 +53,17 @@ def _drawn(record: LayerRecord, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _run(
-    model: Path, records: Sequence[LayerRecord], codes: dict[str, NDArray[np.uint8]]
+    model: Path,
+    records: Sequence[LayerRecord],
+    codes: dict[str, NDArray[np.uint8]],
+    variant: Variant,
 ) -> list[NDArray[np.float32]]:
     """The layers' results for these codes, from a model that holds nothing but the layers."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / model.name
         with_outputs(model, {}, target)
         onnx.save(_layers_alone(target, records, codes), target)
-        session = open_session(target)
+        session = open_session(target, variant=variant)
         return run(session, *(codes[i.name] for i in session.get_inputs()))
 
 

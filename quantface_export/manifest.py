@@ -43,6 +43,7 @@ def make_manifest(
     training: dict[str, Any] | None,
     allocation: dict[str, Any] | None,
     integers: dict[str, str],
+    download: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Everything that is needed to understand and to repeat the build.
 
@@ -62,6 +63,7 @@ def make_manifest(
         training: What it says of itself; None where there was none.
         allocation: The same.
         integers: Hash of each stage's integers (:mod:`quantface_export.integers`).
+        download: In which order an app gets the files (:mod:`quantface_export.phone.download`).
     """
     return {
         "model": settings.model,
@@ -83,6 +85,7 @@ def make_manifest(
         "noise_floor_psnr_db": floor,
         "other_sizes": other_sizes,
         "integers_sha256": integers,
+        "download": download,
         "parameters": counts,
         "image_bytes": MANIFEST_ENTRY if settings.with_pre_post else None,
         "op_library": "optional: every op of the domain quantface has a function body in its model",

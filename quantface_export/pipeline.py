@@ -31,6 +31,8 @@ from quantface_export.image_size import ImageSize
 from quantface_export.integers import integers_sha256
 from quantface_export.manifest import make_manifest, stage_sizes, total_bytes
 from quantface_export.models import Source, find_source, image_size, possible_sides
+from quantface_export.phone.download import download_plan
+from quantface_export.phone.usability import check_stage
 from quantface_export.pre_post import write_pre_post
 from quantface_export.quantize_stages import quantize_stages
 from quantface_export.recipes import load_recipe
@@ -115,6 +117,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
                 name: integers_sha256(folder / name / "model.onnx", done.goldens[0].inputs(name))
                 for name in STAGES
             },
+            download=download_plan(folder),
         )
         write_manifest(folder, manifest)
         with clock("verify"):
@@ -122,6 +125,10 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             verified = verify(load_bundle(folder), progress, cases=cases)
         if not (verified["passed"] or (settings.keep_unstable and verified["unstable"])):
             raise VerificationError(_failure(verified))
+        # It loads a stage several times over, which takes long for a large one; `package` does so.
+        mobile = (
+            {} if large else {name: check_stage(folder / name / "model.onnx") for name in STAGES}
+        )
         sizes = stage_sizes(folder, counts)
         progress.step("writing the report")
         report(
@@ -136,6 +143,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             ),
             sizes=sizes,
             verified=verified,
+            mobile=mobile,
         )
     work.remove()
     return {
@@ -147,6 +155,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         "phases": [{"name": name, "seconds": s} for name, s in clock.seconds.items()],
         "bytes": total_bytes(sizes),
         "training": done.together.training,
+        "mobile": mobile,
         "verify": verified,
     }
 

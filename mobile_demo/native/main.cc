@@ -12,13 +12,15 @@ namespace {
 using namespace quantface;
 
 constexpr char kUsage[] =
-    "usage: quantface-restore [--runtime LIB] [--ops LIB] [--threads N] BUNDLE FACE OUT.png\n"
+    "usage: quantface-restore [--runtime LIB] [--ops LIB | --ops-symbol F] [--threads N] \\\n"
+    "           BUNDLE FACE OUT.png\n"
     "\n"
     "Restores an aligned face crop, a JPEG or PNG of the bundle's aspect, and writes a PNG of the\n"
     "bundle's size.\n"
     "\n"
     "  --runtime LIB  ONNX Runtime 1.20 or newer (default: libonnxruntime.so.1)\n"
     "  --ops LIB      libquantface_ops.so; without it the models' function bodies compute\n"
+    "  --ops-symbol F the library's registration function, where it is linked or loaded already\n"
     "  --threads N    0, the default, lets ONNX Runtime choose\n"
     "\n"
     "Example: quantface-restore --runtime onnxruntime/lib/libonnxruntime.so nano-w4a4 face.jpg "
@@ -54,6 +56,8 @@ Arguments parse(int count, char** values) {
       arguments.runtime = value;
     } else if (word == "--ops") {
       arguments.session.ops = value;
+    } else if (word == "--ops-symbol") {
+      arguments.session.ops_symbol = value;
     } else if (word == "--threads") {
       arguments.session.threads = number(value);
     } else {

@@ -63,6 +63,10 @@ Session::Session(const Runtime& runtime, const std::string& model, const Session
     runtime.require(api.RegisterCustomOpsLibrary_V2(options, settings.ops.c_str()),
                     settings.ops + " can't be registered");
   }
+  if (!settings.ops_symbol.empty()) {
+    runtime.require(api.RegisterCustomOpsUsingFunction(options, settings.ops_symbol.c_str()),
+                    settings.ops_symbol + " can't be called");
+  }
   OrtSession* session = nullptr;
   runtime.require(api.CreateSession(static_cast<const OrtEnv*>(runtime.env()), model.c_str(),
                                     static_cast<const OrtSessionOptions*>(options), &session),

@@ -38,8 +38,10 @@ class Runtime {
   Owned<OrtEnv> env_;
 };
 
+// Without path and symbol the models' own function bodies compute.
 struct SessionSettings {
-  std::string ops;  // path of libquantface_ops; empty: the models' own function bodies compute
+  std::string ops;         // path of libquantface_ops
+  std::string ops_symbol;  // or its registration function, where the library is linked or loaded
   int threads = 0;  // 0: ONNX Runtime chooses
 };
 

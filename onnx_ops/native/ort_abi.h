@@ -100,6 +100,7 @@ struct ApiBase {
   X(KernelInfoGetAttributeArray_int64, 163, OrtStatus*,                                           \
     (const OrtKernelInfo*, const char*, std::int64_t*, std::size_t*))                             \
   X(RegisterCustomOpsLibrary_V2, 228, OrtStatus*, (OrtSessionOptions*, const char*))              \
+  X(RegisterCustomOpsUsingFunction, 229, OrtStatus*, (OrtSessionOptions*, const char*))           \
   X(KernelInfoGetConstantInput_tensor, 249, OrtStatus*,                                           \
     (const OrtKernelInfo*, std::size_t, int*, const OrtValue**))                                  \
   X(ShapeInferContext_GetInputTypeShape, 268, OrtStatus*,                                         \

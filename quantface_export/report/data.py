@@ -134,6 +134,7 @@ class ReportData:
         layers: Quantized layers, in the order in which they run.
         sizes: Bytes by stage, in the order in which the stages run.
         verify: What :func:`quantface_export.verify.verify` returned.
+        mobile: What :func:`quantface_export.phone.usability.check_stage` says of each stage.
         float_parts: What stays in float, and why.
         training: What the manifest says of the training.
         allocation: What the manifest says of the allocation of bits.
@@ -150,6 +151,7 @@ class ReportData:
     layers: Sequence[LayerRow] = ()
     sizes: Sequence[SizeRow] = ()
     verify: Mapping[str, Any] | None = None
+    mobile: Mapping[str, Any] = field(default_factory=dict)
     float_parts: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, Any] | None = None
     allocation: Mapping[str, Any] | None = None

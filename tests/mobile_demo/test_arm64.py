@@ -172,9 +172,10 @@ def test_integers_are_identical_to_x86_s(started: Any, folder: Path, cpu: str) -
     there = read_json(folder / f"{cpu}.json")
     assert there["passed"] and there["integers"]["as_built"]
     command = [sys.executable, "-m", "quantface_export", "verify", BUNDLE, "--integers"]
-    here = folder / "here.json"
-    subprocess.run([*map(str, command), "--json", str(here)], check=True, cwd=ROOT)
-    assert read_json(here) == there
+    target = folder / "here.json"
+    subprocess.run([*map(str, command), "--json", str(target)], check=True, cwd=ROOT)
+    here = read_json(target)["integers"]["sha256"]["function"]
+    assert there["integers"]["sha256"] == {"function": here, "native": here}
 
 
 @pytest.mark.parametrize("cpu", CPUS)
@@ -207,6 +208,15 @@ def test_all_of_verify(started: Any, folder: Path) -> None:
     there = read_json(folder / "whole.json")
     assert there["passed"]
     assert there["fusion"]["fused"] == there["fusion"]["planned"] > 200
+
+
+def test_the_archive_has_the_registration_function() -> None:
+    archive = FOLDER / "ops-static" / "libquantface_ops.a"
+    done = subprocess.run(
+        ["readelf", "--wide", "--symbols", archive], capture_output=True, text=True, check=True
+    )
+    rows = [row.split() for row in done.stdout.splitlines() if "RegisterQuantfaceOps" in row]
+    assert [row[3:6] for row in rows if row[6] != "UND"] == [["FUNC", "GLOBAL", "DEFAULT"]]
 
 
 def test_the_library_is_for_arm64_and_pages_of_16_kib() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,24 @@ def test_it_restores_what_python_restores(
     picture = face[..., 1:2] if name.startswith("gray") else face
     result, read = restored(bundle, tmp_path, picture, name, *OPS)
     np.testing.assert_array_equal(result, python.restore_face(read))
+
+
+def test_ops_registered_by_symbol(
+    bundle: Path, python: Runner, tmp_path: Path, face: np.ndarray
+) -> None:
+    """As where an app links the library: it is in the process, and only a name is given."""
+    if library_path() is None:
+        pytest.skip("no C++ compiler")
+    cv2.imwrite(str(tmp_path / "face.png"), face[..., ::-1])
+    files = bundle, tmp_path / "face.png", tmp_path / "out.png"
+    command = [RUNNER, "--runtime", RUNTIME, "--ops-symbol", "RegisterQuantfaceOps", *files]
+    loaded = {**os.environ, "LD_PRELOAD": str(library_path())}
+    done = subprocess.run(command, env=loaded, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = cv2.imread(str(tmp_path / "out.png"))[..., ::-1]
+    np.testing.assert_array_equal(result, python.restore_face(face))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "RegisterQuantfaceOps can't be called" in done.stderr
 
 
 def test_it_restores_on_function_bodies(bundle: Path, tmp_path: Path, face: np.ndarray) -> None:
@@ -188,5 +207,5 @@ def test_libraries_that_are_none(tmp_path: Path, bundle: Path, face: np.ndarray)
 def test_help_names_every_option() -> None:
     done = run("--help")
     assert done.returncode == 0
-    for option in ("--runtime", "--ops", "--threads"):
+    for option in ("--runtime", "--ops", "--ops-symbol", "--threads"):
         assert option in done.stdout

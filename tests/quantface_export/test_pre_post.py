@@ -130,7 +130,8 @@ def test_a_bundle_from_bytes_to_bytes(built: tuple[Path, dict[str, Any]]) -> Non
     names = bundle.manifest["image_bytes"]
     assert {names["pre"], names["post"]} <= set(bundle.manifest["files"])
     pre, post = (open_pre_post(bundle.path / names[key]) for key in ("pre", "post"))
-    face = resize(skimage.data.astronaut()[:256, 96:352], bundle.size, bundle.size)
+    size = bundle.manifest["size"]
+    face = resize(skimage.data.astronaut()[:256, 96:352], size, size)
     runner = Runner(bundle, variant=fastest_variant())
     png = run_bytes(post, runner(run_bytes(pre, encoded(".png", face[..., ::-1]))))
     np.testing.assert_array_equal(decoded(png.tobytes()), runner.restore_face(face))
