@@ -59,7 +59,10 @@ def test_a_missing_file_is_found(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m | {"format_version": FORMAT_VERSION + 1}, f"format version {FORMAT_VERSION + 1}"),
+        (
+            lambda m: m | {"format_version": FORMAT_VERSION + 1},
+            f"format version {FORMAT_VERSION + 1}",
+        ),
         (lambda m: m | {"files": {}}, "lists no model for vre"),
         (lambda m: {}, "can't be read"),
         (lambda m: [], "can't be read"),
