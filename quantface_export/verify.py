@@ -94,7 +94,7 @@ def verify(
     cases = all_cases() if cases is None else cases
     few = [case for case in QUICK_CASES if case in cases] or cases[:1]
     first, *others = (golden.first(images) for golden in bundle.goldens())
-    fusion = _fusion(bundle, cases[0][0])
+    fusion = _fusion(bundle, list(dict.fromkeys(v for v, _ in cases if v != "python")))
     integers = verify_integers(bundle)
     runs = [
         (golden, name, *case)
@@ -212,10 +212,10 @@ def _end_to_end(
     return {**worst, "cases": cases, "passed": passed}
 
 
-def _fusion(bundle: Bundle, variant: Variant) -> dict[str, Any]:
-    found = {name: read_fusion(bundle.stage(name), variant) for name in STAGES}
-    return {
-        "planned": sum(f.planned for f in found.values()),
-        "fused": sum(f.fused for f in found.values()),
-        "missing": [f"{name}: {layer}" for name, f in found.items() for layer in f.missing],
-    }
+def _fusion(bundle: Bundle, variants: Sequence[Variant]) -> dict[str, Any]:
+    """Layers that are integers under every variant."""
+    found = {(v, name): read_fusion(bundle.stage(name), v) for v in variants for name in STAGES}
+    missing = [f"{name}: {layer}" for (_, name), f in found.items() for layer in f.missing]
+    planned = sum(f.planned for (v, _), f in found.items() if v == variants[0])
+    missing = list(dict.fromkeys(missing))
+    return {"planned": planned, "fused": planned - len(missing), "missing": missing}

@@ -96,6 +96,10 @@ std::int64_t pad_items(const ConvCall& call);   // rows of the padded images
 std::int64_t branch_items(const ConvCall& call);
 std::int64_t conv_items(const ConvCall& call);
 
+// Bytes from one transformed tile to the next beyond its channels: at multiples of 64 the codes that
+// are read at once would share a bank of the cache (5 % of the product's time).
+constexpr std::int64_t kTileGap = 40;
+
 // Offsets in bytes into a task's scratch. Static, as scratch_layout in kernels.h.
 struct ConvScratch {
   std::size_t sums, steps, bytes;
@@ -106,7 +110,8 @@ static inline ConvScratch conv_scratch(const ConvCall& call, int outputs) {
   const std::size_t positions = call.plan->winograd ? 16 : 1;
   ConvScratch layout{};
   if (call.plan->winograd) {
-    layout.sums = 16 * static_cast<std::size_t>(call.block_pixels * call.padded_channels);
+    const std::int64_t tile = call.padded_channels + kTileGap;
+    layout.sums = 16 * static_cast<std::size_t>(call.block_pixels * tile + 63) / 64 * 64;
   }
   layout.steps = layout.sums + positions * rows * sizeof(std::int32_t);
   layout.bytes = layout.steps + (call.plan->winograd ? 4 : 1) * rows * sizeof(float);

@@ -70,7 +70,7 @@ void transform_tile(const std::uint8_t* from, std::ptrdiff_t row, std::ptrdiff_t
 struct ConvBlock {
   const ConvCall& c;
   const ConvPlan& plan;
-  std::uint8_t* transformed;  // (16, block_pixels, padded_channels)
+  std::uint8_t* transformed;  // (16, block_pixels, tile_bytes)
   std::int32_t* sums;         // (16 or 1, block_pixels, kOutputs)
   float* steps;               // (1 or 2, pixels, kOutputs): codes less their zero point, then y
   std::int64_t image = 0, begin = 0, count = 0;  // pixels or tiles of this block
@@ -116,25 +116,27 @@ struct ConvBlock {
     return c.padded + (line * c.padded_width + column) * c.padded_channels;
   }
 
+  std::int64_t tile_bytes() const { return c.padded_channels + kTileGap; }
+
   void transform(std::int64_t columns) {
-    const std::int64_t depth = c.padded_channels, plane = c.block_pixels * depth;
+    const std::int64_t depth = c.padded_channels;
     for (std::int64_t t = 0; t < count; ++t) {
       const std::int64_t tile = begin + t;
       transform_tile(padded_at(tile / columns * 2, tile % columns * 2), c.padded_width * depth,
-                     depth, plan.top, transformed + t * depth, plane);
+                     depth, plan.top, transformed + t * tile_bytes(),
+                     c.block_pixels * tile_bytes());
     }
   }
 
   template <Sums kSums>
   void multiply_tiles(int filters) {
-    const std::int64_t depth = c.padded_channels;
     const std::int64_t position_bytes = std::int64_t{plan.steps} * kOutputs * 4;
     for (int position = 0; position < 16; ++position) {
       const std::int64_t at = std::int64_t{filters} * 16 + position;
       for (std::int64_t t = 0; t < count; t += kRows) {
         const std::uint8_t* rows[kRows];
         for (int r = 0; r < kRows; ++r) {
-          rows[r] = transformed + (position * c.block_pixels + t + r) * depth;
+          rows[r] = transformed + (position * c.block_pixels + t + r) * tile_bytes();
         }
         byte_product<kSums>(rows, taps, 1, plan.steps, plan.chunk,
                             plan.weights + at * position_bytes, plan.start + at * kOutputs,

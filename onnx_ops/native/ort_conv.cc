@@ -2,7 +2,6 @@
 // shapes. Weights are put into the kernels' order once, when they are constants, or at each call.
 #include <cstdlib>
 #include <cstring>
-#include <initializer_list>
 #include <new>
 
 #include "ort_host.h"
@@ -25,7 +24,6 @@ constexpr struct {
     {"down", ort::kFloat},         {"up", ort::kFloat},
 };
 
-constexpr std::int64_t kMost = 1024;            // of a stride or a pad
 constexpr std::int64_t kInlineProducts = 1 << 20;  // fewer are not worth a second thread
 
 struct Kernel {
@@ -63,8 +61,8 @@ OrtStatus* read_attributes(const OrtKernelInfo* info, Kernel* kernel) {
   const Api& api = kernel->api;
   ConvGeometry& g = kernel->geometry;
   RETURN_IF_ERROR(read_list(api, info, "kernel_shape", 1, kMaxTaps, 2, g.kernel));
-  RETURN_IF_ERROR(read_list(api, info, "strides", 1, kMost, 2, g.stride));
-  RETURN_IF_ERROR(read_list(api, info, "pads", 0, kMost, 4, g.pads));
+  RETURN_IF_ERROR(read_list(api, info, "strides", 1, kMostPad, 2, g.stride));
+  RETURN_IF_ERROR(read_list(api, info, "pads", 0, kMostPad, 4, g.pads));
   std::int64_t top = 0;
   RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "top", &top));
   if (top < 0 || top > 255) return invalid(api, "top must be from 0 to 255, got %lld", number(top));
@@ -77,20 +75,6 @@ OrtStatus* read_attributes(const OrtKernelInfo* info, Kernel* kernel) {
 }
 
 // ---- constants
-
-OrtStatus* expect(const Api& api, const char* name, const Shape& shape, const Shape& expected) {
-  if (shape.rank == expected.rank &&
-      std::memcmp(shape.dims, expected.dims, sizeof(std::int64_t) * expected.rank) == 0) {
-    return nullptr;
-  }
-  return invalid(api, "%s must be %s, got %s", name, Text(expected).chars, Text(shape).chars);
-}
-
-Shape shape_of(std::initializer_list<std::int64_t> dims) {
-  Shape shape;
-  for (const std::int64_t dim : dims) shape.dims[shape.rank++] = dim;
-  return shape;
-}
 
 OrtStatus* read_one_float(const Api& api, const char* name, const Input& input, float* value) {
   if (input.shape.count() != 1) {
@@ -136,8 +120,8 @@ OrtStatus* make_plan(const Kernel& kernel, const Input* inputs, ConvPlan* plan) 
   if (kernel.branch) {
     const Shape& down = inputs[kDown].shape;
     const std::int64_t rank = down.rank == 4 ? down.dims[0] : 0;
-    if (rank < 1 || rank > kMost) {
-      return invalid(api, "down must have 1 to %lld rows, got %s", number(kMost), Text(down).chars);
+    if (rank < 1 || rank > kMostPad) {
+      return invalid(api, "down must have 1 to %lld rows, got %s", number(kMostPad), Text(down).chars);
     }
     RETURN_IF_ERROR(expect(api, "down", down, shape_of({rank, g.channels, g.kernel[0], g.kernel[1]})));
     RETURN_IF_ERROR(expect(api, "up", inputs[kUp].shape, shape_of({g.filters, rank, 1, 1})));
@@ -286,62 +270,6 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   return status;
 }
 
-// ---- inference
-
-OrtStatus* infer_list(const Api& api, const OrtShapeInferContext* context, const char* name,
-                      std::size_t count, std::int64_t* values) {
-  const OrtOpAttr* attribute = nullptr;
-  std::size_t bytes = 0;
-  RETURN_IF_ERROR(api.ShapeInferContext_GetAttribute(context, name, &attribute));
-  return api.ReadOpAttr(attribute, int{ort::kIntsAttribute}, static_cast<void*>(values),
-                        count * sizeof *values, &bytes);
-}
-
-OrtStatus* infer_dims(const Api& api, const OrtShapeInferContext* context, std::size_t input,
-                      std::int64_t* dims) {
-  OrtTensorTypeAndShapeInfo* info = nullptr;  // the context's own
-  std::size_t rank = 0;
-  RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(context, input, &info));
-  RETURN_IF_ERROR(api.GetDimensionsCount(info, &rank));
-  if (rank != 4) {
-    dims[0] = dims[1] = dims[2] = dims[3] = -1;
-    return nullptr;
-  }
-  return api.GetDimensions(info, dims, rank);
-}
-
-OrtStatus* infer_shape(const ort::CustomOp* self, OrtShapeInferContext* context) {
-  const Api& api = as_op(self).api;
-  std::int64_t codes[4], weight[4], kernel[2] = {}, stride[2] = {}, pads[4] = {};
-  RETURN_IF_ERROR(infer_dims(api, context, kCodes, codes));
-  RETURN_IF_ERROR(infer_dims(api, context, kWeight, weight));
-  RETURN_IF_ERROR(infer_list(api, context, "kernel_shape", 2, kernel));
-  RETURN_IF_ERROR(infer_list(api, context, "strides", 2, stride));
-  RETURN_IF_ERROR(infer_list(api, context, "pads", 4, pads));
-  std::int64_t dims[4] = {codes[0], weight[0], -1, -1};
-  for (int i = 0; i < 2; ++i) {
-    const std::int64_t size = codes[2 + i];
-    if (size < 0 || stride[i] < 1 || pads[i] < 0 || pads[2 + i] < 0 || pads[i] > kMost ||
-        pads[2 + i] > kMost || kernel[i] < 1 || kernel[i] > kMaxTaps) {
-      continue;
-    }
-    const std::int64_t room = size + pads[i] + pads[2 + i] - kernel[i];
-    if (room >= 0) dims[2 + i] = room / stride[i] + 1;
-  }
-  OrtTensorTypeAndShapeInfo* y = nullptr;
-  RETURN_IF_ERROR(api.CreateTensorTypeAndShapeInfo(&y));
-  OrtStatus* status = api.SetTensorElementType(y, int{ort::kFloat});
-  if (status == nullptr) {
-    status = api.SetDimensions(y, static_cast<const std::int64_t*>(dims), std::size_t{4});
-  }
-  if (status == nullptr) {
-    status = api.ShapeInferContext_SetOutputTypeShape(
-        context, std::size_t{0}, static_cast<const OrtTensorTypeAndShapeInfo*>(y));
-  }
-  api.ReleaseTensorTypeAndShapeInfo(y);
-  return status;
-}
-
 }  // namespace
 
 Op conv_op(const Api& api, int index) {
@@ -361,7 +289,7 @@ Op conv_op(const Api& api, int index) {
   base.CreateKernelV2 = create_kernel;
   base.KernelComputeV2 = compute;
   base.KernelDestroy = destroy_kernel;
-  base.InferOutputShapeFn = infer_shape;
+  base.InferOutputShapeFn = infer_conv_shape;
   return op;
 }
 

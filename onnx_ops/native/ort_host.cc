@@ -29,6 +29,20 @@ Text::Text(const Shape& shape) {
   std::snprintf(chars + used, sizeof chars - static_cast<std::size_t>(used), ")");
 }
 
+OrtStatus* expect(const Api& api, const char* name, const Shape& shape, const Shape& expected) {
+  if (shape.rank == expected.rank &&
+      std::memcmp(shape.dims, expected.dims, sizeof(std::int64_t) * expected.rank) == 0) {
+    return nullptr;
+  }
+  return invalid(api, "%s must be %s, got %s", name, Text(expected).chars, Text(shape).chars);
+}
+
+Shape shape_of(std::initializer_list<std::int64_t> dims) {
+  Shape shape;
+  for (const std::int64_t dim : dims) shape.dims[shape.rank++] = dim;
+  return shape;
+}
+
 OrtStatus* read_tensor(const Api& api, const OrtValue* value, const char* name, int type,
                        Input* input) {
   if (value == nullptr) return invalid(api, "input %s is missing", name);

@@ -4,6 +4,8 @@
 // exception, no global state: what lives between calls is one kernel per node.
 #pragma once
 
+#include <initializer_list>
+
 #include "ort_abi.h"
 #include "rotation.h"
 
@@ -13,6 +15,7 @@ using ort::Api;
 
 constexpr int kMaxRank = 16;
 constexpr std::int64_t kMaxTasks = 64;
+constexpr std::int64_t kMostPad = 1024;  // also of strides and ranks
 
 __attribute__((format(printf, 2, 3))) OrtStatus* invalid(const Api& api, const char* format, ...);
 OrtStatus* out_of_memory(const Api& api);
@@ -40,6 +43,9 @@ struct Text {
 
   explicit Text(const Shape& shape);
 };
+
+Shape shape_of(std::initializer_list<std::int64_t> dims);
+OrtStatus* expect(const Api& api, const char* name, const Shape& shape, const Shape& expected);
 
 struct Input {
   const void* data = nullptr;
@@ -77,6 +83,9 @@ OrtStatus* run_items(const Api& api, const OrtKernelContext* context, const void
 
 // The shape and type of the first input, symbolic dimensions included.
 OrtStatus* infer_like_x(const ort::CustomOp* self, OrtShapeInferContext* context);
+
+// y of a convolution, where sizes are known.
+OrtStatus* infer_conv_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
 
 // The fields of an operator that are the same for all.
 ort::CustomOp plain_op();

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+from onnx_ops.bench_conv import Layer, quantized
 from onnx_ops.hadamard import signs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,28 +23,32 @@ from onnx_ops import library
 
 folder, version = sys.argv[1:]
 assert onnxruntime.__version__ == version, onnxruntime.__version__
-x = {"x": numpy.load(f"{folder}/x.npy")}
-for name in ("hadamard", "codes"):
+for name in ("hadamard", "codes", "conv"):
+    feed = dict(numpy.load(f"{folder}/{name}.npz"))
     for native in (False, True):
         options = onnxruntime.SessionOptions()
         if native:
             library.register(options)
         session = onnxruntime.InferenceSession(f"{folder}/{name}.onnx", options)
-        numpy.save(f"{folder}/{name}-{native}.npy", session.run(None, x)[0])
+        numpy.save(f"{folder}/{name}-{native}.npy", session.run(None, feed)[0])
 """
 
 
 @pytest.mark.skipif(not RUNTIMES, reason="`make runtimes` has not been run")
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda path: path.name)
 def test_older_runtimes_compute_the_same(runtime, ops, tmp_path):
-    x = np.random.default_rng(0).standard_normal((1, 60, 9, 7)).astype(np.float32)
+    draw = np.random.default_rng(0)
+    x, image = draw.standard_normal((1, 60, 9, 7)).astype(np.float32), (1, 24, 9, 9)
+    conv = {"codes": draw.integers(0, 16, image).astype(np.uint8), "x": np.ones(image, np.float32)}
     d = signs(60, 0)
     models = {
         "hadamard": ops.hadamard_model(x, d, 1),
         "codes": ops.quantize_model(x, d, 0.3, np.uint8(7), 1, 0, 15, channels_last=True),
+        "conv": onnx.load_from_string(quantized(Layer(24, 40, 3, 1, 9), 4, branch=True)),
     }
-    np.save(tmp_path / "x.npy", x)
+    feeds = {"hadamard": {"x": x}, "codes": {"x": x}, "conv": conv}
     for name, model in models.items():
+        np.savez(tmp_path / f"{name}.npz", **feeds[name])
         (tmp_path / f"{name}.onnx").write_bytes(model.SerializeToString())
     path = os.pathsep.join([str(runtime), str(ROOT), *filter(None, sys.path)])
     done = subprocess.run(
@@ -56,9 +62,10 @@ def test_older_runtimes_compute_the_same(runtime, ops, tmp_path):
     for name, model in models.items():
         for native in (True, False):
             there = np.load(tmp_path / f"{name}-{native}.npy")
-            here = ops.run(model, x, native=native)
+            here = ops.session(model, native=native).run(None, feeds[name])[0]
             if native:
                 np.testing.assert_array_equal(there, here)
             else:  # MatMul may add in another order
-                step = 1 if name == "codes" else 60 * EPS * np.abs(x).sum(1).max()
+                steps = {"codes": 1, "hadamard": 60 * EPS * np.abs(x).sum(1).max()}
+                step = steps.get(name, 24 * 9 * 16 * EPS * np.abs(here).max())
                 assert np.abs(there.astype(float) - here).max() <= step

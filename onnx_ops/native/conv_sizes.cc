@@ -1,0 +1,71 @@
+// Sizes and blocks of one call of a convolution.
+#include "conv.h"
+#include "rotation.h"
+
+namespace quantface {
+namespace {
+
+constexpr std::int64_t kItems = 16;  // enough for threads to share
+
+// Blocks of at most `most` pixels, whole rounds of `rows` and about alike.
+void share(std::int64_t pixels, std::int64_t most, std::int64_t rows, std::int64_t* block,
+           std::int64_t* blocks) {
+  const std::int64_t rounds = (pixels + rows - 1) / rows;
+  const std::int64_t wanted = (rounds * rows + most - 1) / most;
+  *block = (rounds + wanted - 1) / wanted * rows;
+  *blocks = (pixels + *block - 1) / *block;
+}
+
+}  // namespace
+
+bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
+  ConvCall& c = *call;
+  const ConvPlan& plan = *c.plan;
+  const ConvGeometry& g = plan.geometry;
+  c.padded_height = c.height + g.pads[0] + g.pads[2];
+  c.padded_width = c.width + g.pads[1] + g.pads[3];
+  if (c.padded_height < g.kernel[0] || c.padded_width < g.kernel[1]) return false;
+  c.out_height = (c.padded_height - g.kernel[0]) / g.stride[0] + 1;
+  c.out_width = (c.padded_width - g.kernel[1]) / g.stride[1] + 1;
+  std::int64_t pixels = c.out_height * c.out_width;
+  std::int64_t most = kBlockPixels;
+  if (plan.winograd) {
+    const std::int64_t tile_rows = (c.out_height + 1) / 2, tile_columns = (c.out_width + 1) / 2;
+    c.padded_height = 2 * tile_rows + 2;
+    c.padded_width = 2 * tile_columns + 2;
+    pixels = tile_rows * tile_columns;
+    most /= 2;
+  }
+  const std::int64_t vector = 4 * kernels.conv.lanes;
+  c.padded_channels = (g.channels + vector - 1) / vector * vector;
+  share(pixels, most, kernels.conv.rows, &c.block_pixels, &c.blocks);
+  const bool tiles = plan.branch_winograd;
+  const std::int64_t rows = tiles ? (c.out_height + 1) / 2 : c.out_height;
+  const std::int64_t columns = tiles ? (c.out_width + 1) / 2 : c.out_width;
+  share(rows * columns, tiles ? kBranchPixels / 2 : kBranchPixels, kernels.conv.rows, &c.low_block,
+        &c.low_blocks);
+  c.low_row = std::int64_t{plan.rank_blocks} * plan.outputs;
+  const std::int64_t items = c.images > 0 ? c.images * c.blocks : 1;
+  const std::int64_t wanted = (kItems + items - 1) / items;
+  c.groups = wanted < plan.blocks ? wanted : plan.blocks;
+  return true;
+}
+
+std::size_t padded_bytes(const ConvCall& c) {
+  return static_cast<std::size_t>(c.images * c.padded_height * c.padded_width * c.padded_channels);
+}
+
+std::size_t low_bytes(const ConvCall& c) {
+  return static_cast<std::size_t>(c.images * c.out_height * c.out_width * c.low_row) *
+         sizeof(float);
+}
+
+std::int64_t branch_items(const ConvCall& c) {
+  return c.plan->rank == 0 ? 0 : c.images * c.low_blocks;
+}
+
+std::int64_t pad_items(const ConvCall& c) { return c.images * c.padded_height; }
+
+std::int64_t conv_items(const ConvCall& c) { return c.images * c.blocks * c.groups; }
+
+}  // namespace quantface
