@@ -100,7 +100,7 @@ def _probed(
     with tempfile.TemporaryDirectory() as folder:
         probed = Path(folder) / model.name
         with_outputs(model, values, probed)
-        session = open_session(probed, optimization=optimization, variant=variant)
+        session = open_session(probed, optimization=optimization, variant=variant, arena=False)
         names = [o.name for o in session.get_outputs()]
         results = dict(zip(names, run(session, *inputs), strict=True))
         results |= dict(zip((i.name for i in session.get_inputs()), inputs, strict=True))

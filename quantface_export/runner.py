@@ -8,14 +8,17 @@ from numpy.typing import NDArray
 
 from quantface_export.bundle import Bundle
 from quantface_export.pixels import to_input, to_pictures
-from quantface_export.session import Optimization, Variant, open_session, run
+from quantface_export.session import (
+    Optimization,
+    Variant,
+    open_session,
+    return_memory,
+    run,
+    small,
+)
 from quantface_export.stages import STAGES
 
 Image = NDArray[np.uint8]
-
-
-KEPT_BYTES = 256 << 20
-"""Sessions of models up to this size together stay open from image to image."""
 
 
 class Runner:
@@ -30,16 +33,19 @@ class Runner:
     ) -> None:
         self.bundle, self.variant, self.optimization = bundle, variant, optimization
         self._sessions: dict[str, ort.InferenceSession] = {}
-        files = (f for name in STAGES for f in bundle.stage(name).parent.iterdir())
-        self._keeps = sum(f.stat().st_size for f in files) <= KEPT_BYTES
+        self._small = small(bundle.path)
 
     def stage(self, name: str, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Output of one stage."""
         if name not in self._sessions:
-            if not self._keeps:
+            if not self._small:
                 self._sessions.clear()
+                return_memory()
             self._sessions[name] = open_session(
-                self.bundle.stage(name), variant=self.variant, optimization=self.optimization
+                self.bundle.stage(name),
+                variant=self.variant,
+                optimization=self.optimization,
+                arena=self._small,
             )
         return run(self._sessions[name], *inputs)[0].astype(np.float32)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from onnx_ops.library import library_path, register
+from quantface_export.stages import STAGES
 
 Variant = Literal["function", "python", "native"]
 """Who computes the Hadamard ops: the model's own function body, the Python op, or the library."""
@@ -24,13 +27,34 @@ _LEVELS = {
 }
 
 
+SMALL_BYTES = 256 << 20
+"""Models of up to this size together stay open, and keep the memory that a run took."""
+
+
+def small(models: Path) -> bool:
+    """Whether the four stages in ``models`` take at most ``SMALL_BYTES`` on disk."""
+    files = (f for name in STAGES for f in (models / name).glob("model.onnx*"))
+    return sum(f.stat().st_size for f in files) <= SMALL_BYTES
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system; glibc would keep what a closed session had."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def fastest_variant() -> Variant:
     """``native`` where the library was built, else ``function``."""
     return "function" if library_path() is None else "native"
 
 
 def session_options(
-    variant: Variant = "function", threads: int = 0, optimization: Optimization = "all"
+    variant: Variant = "function",
+    threads: int = 0,
+    optimization: Optimization = "all",
+    *,
+    arena: bool = True,
 ) -> ort.SessionOptions:
     """Options of a session on one stage; :func:`open_session` says what the arguments are.
 
@@ -47,6 +71,7 @@ def session_options(
         register(options)
     options.graph_optimization_level = _LEVELS[optimization]
     options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = arena
     options.log_severity_level = 3
     return options
 
@@ -57,6 +82,7 @@ def open_session(
     optimization: Optimization = "all",
     variant: Variant = "function",
     threads: int = 0,
+    arena: bool = True,
     optimized_to: Path | None = None,
 ) -> ort.InferenceSession:
     """A CPU session on one stage.
@@ -66,12 +92,14 @@ def open_session(
         optimization: ``off`` runs the graph as written, ``all`` as ORT fuses it.
         variant: Who computes the Hadamard ops.
         threads: Intra-op threads; 0 lets ORT choose.
+        arena: Whether ORT keeps a run's memory for the next one, which is faster and takes up to
+            twice as much.
         optimized_to: Where ORT writes the graph that it really runs.
 
     Raises:
         RuntimeError: ``native`` is wanted, but the library was not built.
     """
-    options = session_options(variant, threads, optimization)
+    options = session_options(variant, threads, optimization, arena=arena)
     if optimized_to is not None:
         options.optimized_model_filepath = str(optimized_to)
         options.add_session_config_entry(
