@@ -106,6 +106,7 @@ def verification(*, passed: bool = True) -> dict[str, object]:
     stages = [
         {
             "name": name,
+            "size": "128",
             "variant": variant,
             "optimization": optimization,
             "max_abs": 0.0,
