@@ -39,7 +39,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def test_what_was_written_loads(bundle: Path) -> None:
-    assert load_bundle(bundle).size == 128
+    assert load_bundle(bundle).side() == 128
     assert [p.name for p in bundle.parent.iterdir()] == ["bundle"]
 
 
