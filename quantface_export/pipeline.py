@@ -93,9 +93,11 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
         for name in STAGES:
             work.hand_over(name, folder / name)
         (folder / GOLDEN).parent.mkdir()
-        files = [GOLDEN, *(OTHER_GOLDEN.format(size=size) for size in others)]
-        for file, kept in zip(files, done.goldens, strict=True):
-            np.savez(folder / file, **kept.arrays())  # type: ignore[arg-type]
+        named = (str(size), *others)
+        own, *rest = (x.stored(s) for x, s in zip(done.goldens, named, strict=True))
+        np.savez(folder / GOLDEN, **own.values)  # type: ignore[arg-type]
+        for x in rest:
+            np.savez(folder / OTHER_GOLDEN.format(size=x.size), **x.values)  # type: ignore[arg-type]
         if settings.with_pre_post:
             write_pre_post(folder, size)
         if settings.work is None:
@@ -108,13 +110,13 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
             layers=[row for stage in done.stages.values() for row in stage.rows],
             size=size,
             sides=possible_sides(source.config) if settings.dynamic else None,
-            floor=done.goldens[0].floor,
-            other_sizes={size: x.floor for size, x in zip(others, done.goldens[1:], strict=True)},
+            floor=own.floor,
+            other_sizes={x.size: x.floor for x in rest},
             counts=counts,
             training=done.together.training,
             allocation=done.together.allocation,
             integers={
-                name: integers_sha256(folder / name / "model.onnx", done.goldens[0].inputs(name))
+                name: integers_sha256(folder / name / "model.onnx", own.inputs(name))
                 for name in STAGES
             },
             download=download_plan(folder),
@@ -139,7 +141,7 @@ def build(settings: BuildSettings, progress: Progress = SILENT) -> dict[str, Any
                 before=images,
                 clean=clean,
                 fp32=done.stages["vae_decoder"].output,
-                quantized=done.goldens[0].arrays()["restored"],
+                quantized=own.values["restored"],
             ),
             sizes=sizes,
             verified=verified,

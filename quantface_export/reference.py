@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from calibration.progress import SILENT, Progress
+from quantface_export.bundle import StoredGolden
 from quantface_export.pixels import to_input
 from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT
 
@@ -74,18 +75,13 @@ class Golden:
     reference: dict[str, Tensor]
     exact: dict[str, Tensor]
 
-    @property
-    def floor(self) -> float:
-        """:func:`noise_floor` of the finished pictures, dB."""
-        return noise_floor(self.reference["restored"], self.exact["restored"])
-
-    def inputs(self, stage: str) -> list[NDArray[np.float32]]:
-        """What a stage reads, of the first image."""
-        return [self.reference[key][:1].numpy() for key in STAGE_INPUTS[stage]]
-
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """What a bundle keeps."""
-        return {key: value.numpy() for key, value in self.reference.items()}
+    def stored(self, size: str) -> StoredGolden:
+        """What a bundle keeps once all stages have run: without the float64 side, but its floor."""
+        return StoredGolden(
+            size=size,
+            floor=noise_floor(self.reference["restored"], self.exact["restored"]),
+            values={key: value.numpy() for key, value in self.reference.items()},
+        )
 
 
 def golden(images: Tensor) -> Golden:
