@@ -198,7 +198,7 @@ def distill(
     )
     run = _Run(
         parameters=parameters,
-        optimizer=torch.optim.Adam(parameters, settings.rate),
+        optimizer=torch.optim.Adam(parameters, settings.rate, fused=True),
         belongs_to=fingerprint(student, (*inputs, target), distance.name, settings, seed, count),
     )
     if checkpoint is not None and checkpoint.exists():

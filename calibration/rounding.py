@@ -33,22 +33,25 @@ class _Half(torch.autograd.Function):
 
 
 class _Codes(torch.autograd.Function):
-    """``clamp(round(x * gain or x / step), low, high)`` in one node that keeps one mask."""
+    """``clamp(round(x * gain or x / step), low, high)`` in one node.
+
+    Backward is hardtanh's with bounds half a step further out, where no integer is: both bounds are
+    inside then, and there is no mask to compute, which on a CPU took three times as long.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, factor: Tensor, divide: bool, low: float, high: float
     ) -> Tensor:
         rounded = (x / factor if divide else x * factor).round_()
-        codes = rounded.clamp(low, high)
-        ctx.save_for_backward(rounded == codes, factor)
-        ctx.divide = divide
-        return codes
+        ctx.save_for_backward(rounded, factor)
+        ctx.divide, ctx.bounds = divide, (low - 0.5, high + 0.5)
+        return rounded.clamp(low, high)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        inside, factor = ctx.saved_tensors
-        grad = grads[0] * inside
+        rounded, factor = ctx.saved_tensors
+        grad = torch.ops.aten.hardtanh_backward(grads[0], rounded, *ctx.bounds)
         return (grad / factor if ctx.divide else grad * factor), None, None, None, None
 
 
