@@ -10,6 +10,8 @@ the optimum in the Frobenius norm before any power iteration (their theorem 10.5
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,9 @@ from calibration.rounding import ste_half
 DENSE = 512
 OVERSAMPLED = 16
 POWER_ITERATIONS = 4
+
+_RANDOM = threading.Lock()
+"""torch's state of random numbers is one for all threads."""
 
 
 def svd_branch(w: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -52,7 +57,7 @@ def _exact(a: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 def _randomized(a: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """As :func:`_exact`; its random start is the same every time."""
-    with torch.random.fork_rng(devices=()):
+    with _RANDOM, torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         vectors, values, _ = torch.svd_lowrank(a, rank + OVERSAMPLED, POWER_ITERATIONS)
     return vectors[:, :rank], values[:rank].clamp_min(1e-10).sqrt()

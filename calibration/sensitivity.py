@@ -7,6 +7,7 @@ the first width whose Frechet distance differs from the float model's by at most
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,18 @@ class Sweep:
     b_max: int = B_MAX
 
 
+Quantized = Callable[[Tensor, int], Tensor]
+"""An activation and its axis of channels to what the layer gets instead."""
+
+
+class _Change(threading.local):
+    """What a thread's run changes: the inputs of these layers, none before the first block."""
+
+    def __init__(self) -> None:
+        self.first = 0
+        self.layers: dict[str, Quantized] = {}
+
+
 class Replay:
     """Runs a stage from the block where something changes; what lies before is remembered.
 
@@ -49,7 +62,7 @@ class Replay:
     """
 
     def __init__(self, stage: nn.Module, layers: list[str], inputs: tuple[Tensor, ...]) -> None:
-        self.stage, self.inputs, self.first = stage, inputs, 0
+        self.stage, self.inputs, self.change = stage, inputs, _Change()
         self.order: list[str] = []
         self.outputs: dict[str, Any] = {}
         self.block_of: dict[str, str] = {}
@@ -60,8 +73,12 @@ class Replay:
 
     @contextmanager
     def recorded(self) -> Iterator[Tensor]:
-        """The float run; within the block, :meth:`run` may be used."""
+        """The float run; within the block, :meth:`run` may be used, by several threads at once."""
         forwards = {p: self.stage.get_submodule(p).forward for p in self.paths}
+        handles = [
+            self.stage.get_submodule(name).register_forward_pre_hook(self._hook(name))
+            for name in self.block_of
+        ]
         for path, forward in forwards.items():
             self.stage.get_submodule(path).forward = self._record(path, forward)
         try:
@@ -72,6 +89,17 @@ class Replay:
         finally:
             for path in forwards:
                 del self.stage.get_submodule(path).forward
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, name: str) -> Callable[..., Any]:
+        def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            quantized = self.change.layers.get(name)
+            if quantized is None:
+                return args
+            return (quantized(args[0], 1 if isinstance(layer, nn.Conv2d) else -1),)
+
+        return hook
 
     def _record(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -85,27 +113,21 @@ class Replay:
         index = self.order.index(path)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self.outputs[path] if index < self.first else forward(*args, **kwargs)
+            return self.outputs[path] if index < self.change.first else forward(*args, **kwargs)
 
         return call
 
-    def run(self, site: Site, quantized: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """The stage's output with one site's activation changed by ``quantized(x, dim)``."""
-
-        def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-            return (quantized(args[0], 1 if isinstance(layer, nn.Conv2d) else -1),)
-
-        handles = [self.stage.get_submodule(n).register_forward_pre_hook(hook) for n in site.layers]
-        self.first = min(self.order.index(self.block_of[n]) for n in site.layers)
+    def run(self, site: Site, quantized: Quantized) -> Tensor:
+        """The stage's output with one site's activation changed."""
+        self.change.layers = dict.fromkeys(site.layers, quantized)
+        self.change.first = min(self.order.index(self.block_of[n]) for n in site.layers)
         try:
             return self.stage(*self.inputs)
         finally:
-            self.first = 0
-            for handle in handles:
-                handle.remove()
+            self.change.layers, self.change.first = {}, 0
 
 
-def rounded(balance: Balance, grid: ActivationGrid) -> Callable[[Tensor, int], Tensor]:
+def rounded(balance: Balance, grid: ActivationGrid) -> Quantized:
     """``x -> D^-1 R^T Q(R D x)``: what a balanced layer sees of its activation."""
 
     def apply(x: Tensor, dim: int) -> Tensor:
@@ -124,7 +146,7 @@ class SweepCache:
     """Distances that were computed, kept in a file as they come; other settings, other file."""
 
     def __init__(self, path: Path | None) -> None:
-        self.path = path
+        self.path, self.writing = path, threading.Lock()
         self.known: dict[str, float] = {}
         if path is not None and path.exists():
             text = path.read_text()
@@ -140,7 +162,7 @@ class SweepCache:
             self.known[key] = compute()
             if self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                with self.path.open("a") as file:
+                with self.writing, self.path.open("a") as file:
                     file.write(json.dumps({key: self.known[key]}) + "\n")
         return self.known[key]
 

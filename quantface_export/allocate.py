@@ -26,6 +26,7 @@ from calibration.progress import SILENT, Progress
 from calibration.quantize import SitePlan, flat_weight, output_error, plan_site
 from calibration.recipe import Recipe
 from calibration.sensitivity import Replay, Sweep, SweepCache, needed_bits, rounded, site_grid
+from calibration.side_by_side import side_by_side
 from calibration.weights import round_weight
 from quantface_export.compare.metrics import frechet
 from quantface_export.errors import QuantfaceError
@@ -139,27 +140,31 @@ class Sensitivity:
         )
         bits = site_bits(name, sites, self.recipe)
         layers, folds = quantizable(stage), find_folds(stage)
-        inner = {key: site for key, site in sites.items() if not bits[key].edge}
+        inner = [key for key in sites if not bits[key].edge]
         replay = Replay(
             stage,
             [n for site in sites.values() for n in site.layers],
             tuple(torch.cat(column) for column in zip(*inputs, strict=True)),
         )
+
+        def table(key: str) -> SiteTable:
+            site = sites[key]
+            weights = {n: flat_weight(layers[n]) for n in site.layers}
+            plan = plan_site(
+                site, weights, self.recipe, bits[key], fold=folds.get(key), seed=self.seed
+            )
+
+            def distance(width: int) -> float:
+                grid = site_grid(site, plan, width, self.recipe.observer)
+                output = replay.run(site, rounded(plan.balance, grid))
+                return self._frechet(self._restored(name, output))
+
+            needed = needed_bits(f"{name}/{key}", distance, self.reference, sweep, cache)
+            return self._table(f"{name}/{key}", site, plan, weights, needed)
+
         with replay.recorded():
             text = f"{name}: sensitivity of {len(inner)} activations"
-            for key, site in progress.track(inner.items(), text, len(inner)):
-                weights = {n: flat_weight(layers[n]) for n in site.layers}
-                plan = plan_site(
-                    site, weights, self.recipe, bits[key], fold=folds.get(key), seed=self.seed
-                )
-
-                def distance(width: int, site: Site = site, plan: SitePlan = plan) -> float:
-                    grid = site_grid(site, plan, width, self.recipe.observer)
-                    output = replay.run(site, rounded(plan.balance, grid))
-                    return self._frechet(self._restored(name, output))
-
-                needed = needed_bits(f"{name}/{key}", distance, self.reference, sweep, cache)
-                yield self._table(f"{name}/{key}", site, plan, weights, needed)
+            yield from progress.track(side_by_side(table, inner), text, len(inner))
 
     def _table(
         self, name: str, site: Site, plan: SitePlan, weights: dict[str, Tensor], needed: int

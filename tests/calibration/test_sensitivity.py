@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -134,13 +135,19 @@ def test_replay_equals_a_whole_run_for_every_site(prepared: Prepared) -> None:
         key: run_without_replay(stage, site, quantizers[key], inputs) for key, site in sites.items()
     }
     replay = Replay(stage, layers_of(sites), inputs)
+
+    def run(key: str) -> Tensor:
+        return replay.run(sites[key], quantizers[key])
+
     with replay.recorded() as recorded:
         assert torch.equal(recorded, plain)
-        for order in (list(sites), list(reversed(sites))):
-            for key in order:
-                found = replay.run(sites[key], quantizers[key])
+        order = [*sites, *reversed(sites)]
+        for key, found in zip(order, map(run, order), strict=True):
+            assert torch.equal(found, expected[key]), key
+            assert not torch.equal(found, plain), key
+        with ThreadPoolExecutor(2) as pool:
+            for key, found in zip(order * 3, pool.map(run, order * 3), strict=True):
                 assert torch.equal(found, expected[key]), key
-                assert not torch.equal(found, plain), key
     assert torch.equal(stage(*inputs), plain)
 
 
