@@ -7,113 +7,44 @@ wherever ONNX Runtime does; a registered kernel of the same name takes its place
 import math
 from typing import Final
 
+import numpy as np
 import onnx
 import onnx.defs
 import onnx.helper
+import onnx.numpy_helper
 import onnx.parser
 import onnx.shape_inference
+from numpy.typing import NDArray
 
-from onnx_ops.hadamard import factor
+from onnx_ops.hadamard import factor, paley, sylvester
 
 DOMAIN: Final = "quantface"
 VERSION: Final = 1
 OPSET: Final = 21
 
-# Both factors are built from the attributes, so a runtime that folds constants is left with
-# the Reshapes and MatMuls of the last two sections. The split n = m * 2**k is first balanced to
-# n = a * b, with a = m * 2**t and b = 2**(k - t): S_p = S_t kron S_b, and two factors near
-# sqrt(n) cost the fewest multiplications (512 = 16 * 32, not 1 * 512). The integers mod q are
-# those mod 1 when m = 1, whose matrix is its first row. Shape inference visits both branches of
-# an If, so each must be well-formed for an x meant for the other.
+# The split n = m * 2**k is balanced to n = a * b, with a = m * 2**t and b = 2**(k - t): S_p = S_t
+# kron S_b, and two factors near sqrt(n) cost the fewest multiplications (512 = 16 * 32, not 1 *
+# 512). Nodes bring both factors as attributes; built here from seed and log2, which kernels read,
+# they cost 45 nodes of every rotation, and opening a session took three times as long. Shape
+# inference visits both branches of an If, so each must be well-formed for an x meant for the other.
 _BODY: Final = """
 <domain: "quantface", opset_import: ["" : 21]>
-Hadamard <axis: int, seed: int, log2: int, transposed: int = 0> (x, d) => (y)
+Hadamard <axis: int, seed: int, log2: int, outer: tensor, inner: tensor, transposed: int = 0>
+  (x, d) => (y)
 {
   x_float = %s (x)
+  outer = Constant <value: tensor = @outer> ()
+  inner = Constant <value: tensor = @inner> ()
   transposed = Constant <value_int: int = @transposed> ()
   axis = Constant <value_int: int = @axis> ()
-  m = Constant <value_int: int = @seed> ()
-  k = Constant <value_int: int = @log2> ()
-  zero = Constant <value_int: int = 0> ()
   one = Constant <value_int: int = 1> ()
-  two = Constant <value_int: int = 2> ()
   zero_1d = Constant <value_ints: ints = [0]> ()
   one_1d = Constant <value_ints: ints = [1]> ()
   minus_one_1d = Constant <value_ints: ints = [-1]> ()
-  column = Constant <value_ints: ints = [-1, 1]> ()
   plus = Constant <value_float: float = 1.0> ()
-  minus = Constant <value_float: float = -1.0> ()
-
-  m_float = Cast <to: int = 1> (m)
-  k_float = Cast <to: int = 1> (k)
-  two_float = Cast <to: int = 1> (two)
-  log_m = Log (m_float)
-  log_two = Log (two_float)
-  log2_m = Div (log_m, log_two)
-  surplus = Sub (k_float, log2_m)
-  half_surplus = Div (surplus, two_float)
-  t_any = Floor (half_surplus)
-  t_signed = Cast <to: int = 7> (t_any)
-  t = Max (t_signed, zero)
-  k_minus_t = Sub (k, t)
-  t_order = Pow (two, t)
-  b = Pow (two, k_minus_t)
-  a = Mul (m, t_order)
-  n = Mul (a, b)
-  a_1d = Reshape (a, one_1d)
-  b_1d = Reshape (b, one_1d)
-  t_1d = Reshape (t_order, one_1d)
-
-  q_or_zero = Sub (m, one)
-  q = Max (q_or_zero, one)
-  i = Range (zero, m, one)
-  i_column = Reshape (i, column)
-  difference = Sub (i_column, i)
-  residue = Mod (difference, q)
-  i_squared = Mul (i, i)
-  square = Mod (i_squared, q)
-  residue_cube = Unsqueeze (residue, minus_one_1d)
-  is_this_square = Equal (residue_cube, square)
-  is_this_square_float = Cast <to: int = 1> (is_this_square)
-  is_square_float = ReduceMax <keepdims: int = 0> (is_this_square_float, minus_one_1d)
-  is_square = Cast <to: int = 9> (is_square_float)
-  core = Where (is_square, plus, minus)
-  is_first_column = Equal (i, zero)
-  below_first_row = Where (is_first_column, minus, core)
-  is_first_row = Equal (i_column, zero)
-  h_m_plain = Where (is_first_row, plus, below_first_row)
-  h_m_transposed = Transpose <perm: ints = [1, 0]> (h_m_plain)
+  a_1d = Shape <end: int = 1> (outer)
+  b_1d = Shape <end: int = 1> (inner)
   is_transposed = Equal (transposed, one)
-  h_m = Where (is_transposed, h_m_transposed, h_m_plain)
-
-  bits_end = Add (k, one)
-  bit = Range (zero, bits_end, one)
-  bit_value = Pow (two, bit)
-  j = Range (zero, b, one)
-  j_column = Reshape (j, column)
-  j_shifted = Div (j_column, bit_value)
-  j_bits = Mod (j_shifted, two)
-  j_bits_float = Cast <to: int = 1> (j_bits)
-  j_bits_transposed = Transpose <perm: ints = [1, 0]> (j_bits_float)
-  common_bits = MatMul (j_bits_float, j_bits_transposed)
-  odd = Mod <fmod: int = 1> (common_bits, two_float)
-  twice_odd = Add (odd, odd)
-  s_b = Sub (plus, twice_odd)
-
-  t_square = Concat <axis: int = 0> (t_1d, t_1d)
-  corner = Constant <value_ints: ints = [0, 0]> ()
-  both_axes = Constant <value_ints: ints = [0, 1]> ()
-  inner_axes = Constant <value_ints: ints = [1, 3]> ()
-  outer_axes = Constant <value_ints: ints = [0, 2]> ()
-  s_t = Slice (s_b, corner, t_square, both_axes)
-  h_m_outer = Unsqueeze (h_m, inner_axes)
-  s_t_inner = Unsqueeze (s_t, outer_axes)
-  kronecker = Mul (h_m_outer, s_t_inner)
-  a_square = Concat <axis: int = 0> (a_1d, a_1d)
-  h_a_integer = Reshape (kronecker, a_square)
-  n_float = Cast <to: int = 1> (n)
-  sqrt_n = Sqrt (n_float)
-  h_a = Div (h_a_integer, sqrt_n)
 
   d_before = Where (is_transposed, plus, d)
   channels_first = Equal (axis, one)
@@ -122,12 +53,12 @@ Hadamard <axis: int, seed: int, log2: int, transposed: int = 0> (x, d) => (y)
     {
       d_shape = Concat <axis: int = 0> (a_1d, one_1d, b_1d)
       d_blocks = Reshape (d_before, d_shape)
-      s_b_d = Mul (s_b, d_blocks)
+      inner_d = Mul (inner, d_blocks)
       block_shape = Concat <axis: int = 0> (zero_1d, a_1d, b_1d, minus_one_1d)
       x_blocks = Reshape (x_float, block_shape)
-      s_b_d_x = MatMul (s_b_d, x_blocks)
+      inner_d_x = MatMul (inner_d, x_blocks)
       first_shape = Concat <axis: int = 0> (zero_1d, a_1d, minus_one_1d)
-      outer_a_inner = Reshape (s_b_d_x, first_shape)
+      outer_a_inner = Reshape (inner_d_x, first_shape)
     },
     else_branch = along_last_axis () => (outer_a_b)
     {
@@ -136,11 +67,11 @@ Hadamard <axis: int, seed: int, log2: int, transposed: int = 0> (x, d) => (y)
       last_shape = Concat <axis: int = 0> (minus_one_1d, channel_shape)
       x_channels = Reshape (x_float, last_shape)
       d_x = Mul (x_channels, d_channels)
-      outer_a_b = MatMul (d_x, s_b)
+      outer_a_b = MatMul (d_x, inner)
     }
   >
 
-  rotated = MatMul (h_a, rotated_b)
+  rotated = MatMul (outer, rotated_b)
   scaled = If (is_transposed) <
     then_branch = scaled_after () => (rotated_d)
     {
@@ -181,6 +112,30 @@ def body_factors(n: int) -> tuple[int, int]:
     m, p = factor(n)
     t = max(0, math.floor((math.log2(p) - math.log2(m)) / 2))
     return m << t, p >> t
+
+
+def body_matrices(n: int, *, transposed: bool = False) -> dict[str, NDArray[np.float32]]:
+    """``outer`` (a, a) and ``inner`` (b, b) float32, attributes of every node of order n = a b.
+
+    ``R_n = outer kron inner`` with ``outer = (H_m kron S_t) / sqrt(n)`` and ``inner = S_b``; the
+    transpose of R_n if ``transposed``.
+
+    Raises:
+        ValueError: n is not an order (see ``factor``).
+    """
+    (m, _), (a, b) = factor(n), body_factors(n)
+    outer = np.kron(paley(m), sylvester(a // m)) / np.float32(math.sqrt(n))
+    outer = outer.astype(np.float32)
+    return {
+        "outer": np.ascontiguousarray(outer.T if transposed else outer),
+        "inner": sylvester(b).astype(np.float32),
+    }
+
+
+def body_attributes(n: int, *, transposed: bool = False) -> dict[str, onnx.TensorProto]:
+    """:func:`body_matrices` as ``onnx.helper.make_node`` takes them."""
+    matrices = body_matrices(n, transposed=transposed)
+    return {name: onnx.numpy_helper.from_array(x, name) for name, x in matrices.items()}
 
 
 def hadamard_function(*, half: bool = False) -> onnx.FunctionProto:
@@ -227,6 +182,7 @@ def hadamard_node(
         axis=axis,
         seed=m,
         log2=p.bit_length() - 1,
+        **body_attributes(n, transposed=transposed),
     )
     if transposed:  # left out otherwise, as in models made before the attribute existed
         node.attribute.append(onnx.helper.make_attribute("transposed", 1))
@@ -258,11 +214,22 @@ def hadamard_schema() -> onnx.defs.OpSchema:
             schema.Attribute("axis", integer, "1: channels first; -1: channels last"),
             schema.Attribute("seed", integer, "m, order of the Paley seed: 1, 12, 20 or 60"),
             schema.Attribute("log2", integer, "k, with p = 2**k"),
+            *matrix_attributes(),
             schema.Attribute("transposed", onnx.helper.make_attribute("transposed", 0)),
         ],
     )
     result.set_type_and_shape_inference_function(_infer_like_x)
     return result
+
+
+def matrix_attributes() -> list[onnx.defs.OpSchema.Attribute]:
+    """The two that only the function body reads."""
+    schema = onnx.defs.OpSchema
+    shapes = {"outer": "(a, a) float32", "inner": "(b, b) float32, n = a * b"}
+    return [
+        schema.Attribute(name, schema.AttrType.TENSOR, f"factor of R_n for the body, {text}")
+        for name, text in shapes.items()
+    ]
 
 
 def _infer_like_x(context: onnx.shape_inference.InferenceContext) -> None:

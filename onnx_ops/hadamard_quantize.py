@@ -15,7 +15,7 @@ import onnx.parser
 import onnx.shape_inference
 from numpy.typing import NDArray
 
-from onnx_ops.function_body import DOMAIN, VERSION
+from onnx_ops.function_body import DOMAIN, VERSION, body_attributes, matrix_attributes
 from onnx_ops.hadamard import Float, factor, rotate
 
 Codes = NDArray[np.integer[Any]]
@@ -24,12 +24,13 @@ Codes = NDArray[np.integer[Any]]
 # An x of rank 4 or of any other: moving the channels last goes through three dimensions.
 _BODY: Final = """
 <domain: "quantface", opset_import: ["" : 21, "quantface" : 1]>
-HadamardQuantize <axis: int, seed: int, log2: int, qmin: int, qmax: int, channels_last: int = 0>
+HadamardQuantize <axis: int, seed: int, log2: int, outer: tensor, inner: tensor,
+                  qmin: int, qmax: int, channels_last: int = 0>
   (x, d, scale, zero_point) => (y)
 {
   x_float = %s (x)
-  rotated = quantface.Hadamard <axis: int = @axis, seed: int = @seed, log2: int = @log2>
-    (x_float, d)
+  rotated = quantface.Hadamard <axis: int = @axis, seed: int = @seed, log2: int = @log2,
+                                outer: tensor = @outer, inner: tensor = @inner> (x_float, d)
   lowest = Constant <value_int: int = @qmin> ()
   highest = Constant <value_int: int = @qmax> ()
   lowest_float = Cast <to: int = 1> (lowest)
@@ -161,6 +162,7 @@ def hadamard_quantize_node(
         qmin=qmin,
         qmax=qmax,
         channels_last=int(channels_last),
+        **body_attributes(n),
     )
 
 
@@ -188,6 +190,7 @@ def hadamard_quantize_schema() -> onnx.defs.OpSchema:
             schema.Attribute("axis", integer, "1: channels first; -1: channels last"),
             schema.Attribute("seed", integer, "m, order of the Paley seed: 1, 12, 20 or 60"),
             schema.Attribute("log2", integer, "k, with n = m * 2**k"),
+            *matrix_attributes(),
             schema.Attribute("qmin", integer, "smallest code"),
             schema.Attribute("qmax", integer, "largest code"),
             schema.Attribute("channels_last", onnx.helper.make_attribute("channels_last", 0)),

@@ -31,7 +31,7 @@ class Builder:
         inputs: list[ir.Value],
         name: str,
         domain: str = "",
-        **attributes: int | str | list[int],
+        **attributes: int | str | list[int] | ir.TensorProtocol,
     ) -> ir.Value:
         """Append a node; its output carries its name."""
         attrs = [ir.convenience.convert_attribute(k, v) for k, v in attributes.items()]

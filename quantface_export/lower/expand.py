@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from calibration.layers import QuantLayer
-from onnx_ops.function_body import DOMAIN
+from onnx_ops.function_body import DOMAIN, body_matrices
 from onnx_ops.hadamard import factor
 from onnx_ops.quantized_conv import LOW_RANK, PLAIN
 from quantface_export.lower.builder import Builder
@@ -59,7 +59,8 @@ class _Expansion(Builder):
     ) -> ir.Value:
         """Codes of ``R D x``."""
         assert layer.balance is not None
-        m, p = factor(layer.balance.block)
+        n = layer.balance.block
+        m, p = factor(n)
         d = self.constant(f"{layer.site}/d", layer.balance.d.numpy().astype(np.float32))
         return self.op(
             "HadamardQuantize",
@@ -71,6 +72,7 @@ class _Expansion(Builder):
             log2=p.bit_length() - 1,
             qmin=0,
             qmax=layer.grid.top,
+            **{key: ir.Tensor(matrix) for key, matrix in body_matrices(n).items()},
         )
 
     def scaled(
