@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx.helper
@@ -57,7 +58,10 @@ LAYERS: Final = (
 
 
 def constants(layer: Layer, bits: int) -> Arrays:
-    """What the quantized layer reads besides its activation, in the order of the schema."""
+    """What the quantized layer reads besides its activation, in the order of the schema.
+
+    Weights of up to 4 bits are INT4.
+    """
     draw = np.random.default_rng(0)
     most = 2.0 ** (bits - 1)
     shape = (layer.filters, layer.channels, layer.kernel, layer.kernel)
@@ -65,7 +69,7 @@ def constants(layer: Layer, bits: int) -> Arrays:
     return {
         "x_scale": np.array(0.1, np.float32),
         "x_zero_point": np.array(2 ** (bits - 1), np.uint8),
-        "weight": weight.astype(np.int8),
+        "weight": weight.astype(ml_dtypes.int4 if bits <= 4 else np.int8),
         "weight_scale": np.full(layer.filters, 0.01, np.float32),
         "bias": np.zeros(layer.filters, np.int32),
         "y_scale": np.array(0.02, np.float32),

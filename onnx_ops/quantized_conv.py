@@ -6,7 +6,8 @@
 bodies, the node and the schemas. ``QuantizedConv`` has no branch, ``QuantizedConvLowRank`` has one.
 
 The bodies are the patterns that ONNX Runtime makes a QLinearConv of, so that a model runs as
-integers with the native kernels and without them.
+integers with the native kernels and without them. Weights are INT4 or INT8. Without the kernels,
+INT4 ones become int8 when a session starts, and stay so in memory.
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ _INPUTS: Final = (
     ("codes", "tensor(uint8)", "(N, C, H, W), at most top"),
     ("x_scale", "tensor(float)", "one value, s_x"),
     ("x_zero_point", "tensor(uint8)", "one value, z_x, also around the image"),
-    ("weight", "tensor(int8)", "(F, C, kh, kw)"),
+    ("weight", "W", "(F, C, kh, kw)"),
     ("weight_scale", "tensor(float)", "(F,), s_w"),
     ("bias", "tensor(int32)", "(F,), in steps of s_x s_w"),
     ("y_scale", "tensor(float)", "one value, s_y"),
@@ -51,7 +52,8 @@ _BODY: Final = """
 %s <kernel_shape: ints, strides: ints, pads: ints, top: int> (%s) => (y)
 {
   x_float = DequantizeLinear (codes, x_scale, x_zero_point)
-  weight_float = DequantizeLinear <axis: int = 0> (weight, weight_scale)
+  weight_int8 = Cast <to: int = 3> (weight)
+  weight_float = DequantizeLinear <axis: int = 0> (weight_int8, weight_scale)
   bias_scale = Mul (x_scale, weight_scale)
   bias_float = DequantizeLinear <axis: int = 0> (bias, bias_scale)
   product = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads>
@@ -222,6 +224,7 @@ def _schema(name: str, inputs: tuple[tuple[str, str, str], ...]) -> onnx.defs.Op
         "a = bias + sum (codes - z_x) * weight.",
         inputs=[parameter(*row) for row in inputs],
         outputs=[parameter("y", "tensor(float)", "(N, F, H', W')")],
+        type_constraints=[("W", ["tensor(int4)", "tensor(int8)"], "weights of 4 or of 8 bits")],
         attributes=[
             schema.Attribute("kernel_shape", ints, "(kh, kw), at most 64 taps"),
             schema.Attribute("strides", ints, "(vertical, horizontal)"),

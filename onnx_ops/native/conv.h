@@ -33,7 +33,19 @@ struct ConvGeometry {
   std::int64_t pads[4] = {};  // top, left, bottom, right
 };
 
-// Weights and constants in the order in which one instruction set reads them.
+// Weights in ONNX's order, (filters, channels, kh, kw): bytes, or two to a byte, the first in its
+// lower half.
+struct ConvWeights {
+  const void* data = nullptr;
+  bool four_bits = false;
+};
+
+// Weights and constants in the order in which one instruction set reads them. Weights of four bits
+// that would take more than kExpandedBytes in it stay as they are; each call puts them into that order,
+// a band of filters after the other.
+constexpr std::int64_t kExpandedBytes = 1 << 20;
+constexpr std::int64_t kBandBytes = 4 << 20;
+
 struct ConvPlan {
   ConvGeometry geometry;
   bool winograd = false;
@@ -47,8 +59,9 @@ struct ConvPlan {
   int blocks = 0;
   int steps = 0;      // of four channels
   int positions = 0;  // taps, or 16
+  std::int64_t position_bytes = 0;  // from the weights of one to those of the next
   int chunk = 0;      // steps until sums in int16 are added to those in int32
-  std::int8_t* weights = nullptr;     // (blocks, positions, steps, outputs, 4)
+  std::int8_t* weights = nullptr;     // (blocks, positions, steps + gap, outputs, 4), or null
   std::int32_t* start = nullptr;      // (blocks, positions, outputs), where sums begin
   std::int32_t* bias = nullptr;       // (blocks, outputs)
   float* multiplier = nullptr;        // (blocks, outputs)
@@ -61,7 +74,7 @@ struct ConvPlan {
 
 // What a plan is made of; arrays have ONNX's order.
 struct ConvConstants {
-  const std::int8_t* weights;      // (filters, channels, kh, kw)
+  ConvWeights weights;
   const float* weight_scale;       // (filters,)
   const std::int32_t* bias;        // (filters,)
   float x_scale;
@@ -79,6 +92,9 @@ struct ConvCall {
   std::int64_t images = 0, height = 0, width = 0, out_height = 0, out_width = 0;
   std::int64_t padded_height = 0, padded_width = 0, padded_channels = 0;
   std::int64_t block_pixels = 0, blocks = 0, groups = 0;  // of pixels of one image; of filters
+  int first = 0, band = 0;              // blocks of filters whose weights are in order now
+  std::int8_t* weights = nullptr;       // the plan's, or the band's: band_bytes
+  ConvWeights source;                   // what a plan without weights was made of
   const std::uint8_t* codes = nullptr;  // (images, channels, height, width)
   const float* x = nullptr;             // (images, channels, height, width), or null
   float* y = nullptr;                   // (images, filters, out_height, out_width)
@@ -92,9 +108,15 @@ struct ConvCall {
 bool set_conv_sizes(const Kernels& kernels, ConvCall* call);
 std::size_t padded_bytes(const ConvCall& call);
 std::size_t low_bytes(const ConvCall& call);
+std::size_t band_bytes(const ConvCall& call);  // 0 if the plan has weights
 std::int64_t pad_items(const ConvCall& call);   // rows of the padded images
 std::int64_t branch_items(const ConvCall& call);
 std::int64_t conv_items(const ConvCall& call);
+std::int64_t expand_items(const ConvCall& call);
+
+// Puts the weights of blocks call.first to call.first + call.band - 1 into call.weights.
+void expand_band(const Kernels& kernels, const ConvCall& call, std::int64_t first,
+                 std::int64_t last);
 
 // Bytes from one transformed tile to the next beyond its channels: at multiples of 64 the codes that
 // are read at once would share a bank of the cache (5 % of the product's time).
@@ -147,6 +169,9 @@ struct ConvKernels {
   int rows;    // pixels or tiles taken at once
   bool narrow;    // sums products in int16
   int most_code;  // that int16 sums take, after Winograd's transform
+  // As expand_weights in conv_weights.h, for weights of four bits and the shapes of most layers.
+  void (*expand)(const ConvPlan& plan, const std::uint8_t* weights, int block, int first, int last,
+                 std::int8_t* to);
   // Items first to last - 1.
   void (*pad)(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch);
   void (*branch)(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch);

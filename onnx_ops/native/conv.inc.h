@@ -1,6 +1,4 @@
-// Convolutions of codes by blocks of pixels, for any vector type. Included after product.inc.h.
-
-typedef std::uint8_t B __attribute__((vector_size(4 * kWidth)));
+// Convolutions of codes by blocks of pixels, for any vector type. Included after expand.inc.h.
 
 // Channels-first rows of codes become channels-last ones, with the zero point around them and in
 // channels that do not exist.
@@ -97,8 +95,8 @@ struct ConvBlock {
     const std::int64_t columns = plan.winograd ? (c.out_width + 1) / 2 : c.out_width;
     const std::int64_t left = rows * columns - begin;
     count = left < c.block_pixels ? left : c.block_pixels;
-    const int first = static_cast<int>(plan.blocks * group / c.groups);
-    const int last = static_cast<int>(plan.blocks * (group + 1) / c.groups);
+    const int first = static_cast<int>(c.first + c.band * group / c.groups);
+    const int last = static_cast<int>(c.first + c.band * (group + 1) / c.groups);
     if (plan.winograd) transform(columns);
     for (int filters = first; filters < last; ++filters) {
       if (plan.winograd) {
@@ -130,7 +128,7 @@ struct ConvBlock {
 
   template <Sums kSums>
   void multiply_tiles(int filters) {
-    const std::int64_t position_bytes = std::int64_t{plan.steps} * kOutputs * 4;
+    const std::int8_t* weights = c.weights + (filters - c.first) * 16 * plan.position_bytes;
     for (int position = 0; position < 16; ++position) {
       const std::int64_t at = std::int64_t{filters} * 16 + position;
       for (std::int64_t t = 0; t < count; t += kRows) {
@@ -139,7 +137,7 @@ struct ConvBlock {
           rows[r] = transformed + (position * c.block_pixels + t + r) * tile_bytes();
         }
         byte_product<kSums>(rows, taps, 1, plan.steps, plan.chunk,
-                            plan.weights + at * position_bytes, plan.start + at * kOutputs,
+                            weights + position * plan.position_bytes, plan.start + at * kOutputs,
                             sums + (position * c.block_pixels + t) * kOutputs, kOutputs);
       }
     }
@@ -148,7 +146,7 @@ struct ConvBlock {
   template <Sums kSums>
   void multiply_pixels(int filters) {
     const ConvGeometry& g = plan.geometry;
-    const std::int64_t block_bytes = std::int64_t{plan.positions} * plan.steps * kOutputs * 4;
+    const std::int64_t block_bytes = plan.positions * plan.position_bytes;
     for (std::int64_t p = 0; p < count; p += kRows) {
       const std::uint8_t* rows[kRows];
       for (int r = 0; r < kRows; ++r) {
@@ -156,7 +154,7 @@ struct ConvBlock {
         rows[r] = padded_at(pixel / c.out_width * g.stride[0], pixel % c.out_width * g.stride[1]);
       }
       byte_product<kSums>(rows, taps, plan.positions, plan.steps, plan.chunk,
-                          plan.weights + filters * block_bytes,
+                          c.weights + (filters - c.first) * block_bytes,
                           plan.start + std::int64_t{filters} * plan.positions * kOutputs,
                           sums + p * kOutputs, kOutputs);
     }
@@ -277,4 +275,5 @@ void run_conv(const ConvCall& call, std::int64_t first, std::int64_t last, void*
   run_blocks<Sums::kShort>(call, first, last, scratch);
 }
 
-constexpr ConvKernels kConvKernels = {kWidth, kRows, kNarrow, kMostCode, pad_rows, run_branch, run_conv};
+constexpr ConvKernels kConvKernels = {kWidth, kRows, kNarrow, kMostCode,
+                                     expand_steps, pad_rows, run_branch, run_conv};

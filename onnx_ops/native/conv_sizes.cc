@@ -1,5 +1,5 @@
 // Sizes and blocks of one call of a convolution.
-#include "conv.h"
+#include "conv_weights.h"
 #include "rotation.h"
 
 namespace quantface {
@@ -47,8 +47,17 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
   c.low_row = std::int64_t{plan.rank_blocks} * plan.outputs;
   const std::int64_t items = c.images > 0 ? c.images * c.blocks : 1;
   const std::int64_t wanted = (kItems + items - 1) / items;
-  c.groups = wanted < plan.blocks ? wanted : plan.blocks;
+  c.band = plan.blocks;
+  if (plan.weights == nullptr) {
+    const std::int64_t bands = (plan.blocks * block_bytes(plan) + kBandBytes - 1) / kBandBytes;
+    c.band = static_cast<int>((plan.blocks + bands - 1) / bands);
+  }
+  c.groups = wanted < c.band ? wanted : c.band;
   return true;
+}
+
+std::size_t band_bytes(const ConvCall& c) {
+  return c.plan->weights == nullptr ? static_cast<std::size_t>(c.band * block_bytes(*c.plan)) : 0;
 }
 
 std::size_t padded_bytes(const ConvCall& c) {

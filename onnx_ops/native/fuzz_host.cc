@@ -126,7 +126,7 @@ Table::Table() {
           OrtValue** v) -> OrtStatus* {
          if (c->refuse_output) return refuse(1, "no memory for the output");
          c->output->info.dims.assign(d, d + n);
-         c->output->data.assign(count(c->output->info.dims) * bytes_of(c->output->info.element), 0);
+         c->output->data.assign(bytes_of(c->output->info.element, count(c->output->info.dims)), 0);
          *v = c->output;
          return nullptr;
        });
@@ -152,7 +152,7 @@ Table::Table() {
        [](const OrtOpAttr* a, int, void* data, std::size_t room, std::size_t* n) -> OrtStatus* {
          *n = a->values.size() * sizeof a->values[0];
          if (*n > room) return refuse(1, "no room for the attribute");
-         std::memcpy(data, a->values.data(), *n);
+         std::copy(a->values.begin(), a->values.end(), static_cast<std::int64_t*>(data));
          return nullptr;
        });
   HOST(KernelInfoGetAttributeArray_int64,
@@ -194,12 +194,13 @@ const ApiBase kBase = {
 
 }  // namespace
 
-std::size_t bytes_of(int element) {
+std::size_t bytes_of(int element, std::size_t values) {
   switch (element) {
     case quantface::ort::kFloat:
-    case quantface::ort::kInt32: return 4;
-    case quantface::ort::kFloat16: return 2;
-    default: return 1;
+    case quantface::ort::kInt32: return 4 * values;
+    case quantface::ort::kFloat16: return 2 * values;
+    case quantface::ort::kInt4: return (values + 1) / 2;
+    default: return values;
   }
 }
 

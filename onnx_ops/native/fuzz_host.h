@@ -51,7 +51,7 @@ namespace fuzz {
 
 extern long alive;  // statuses and infos that nobody released
 
-std::size_t bytes_of(int element);
+std::size_t bytes_of(int element, std::size_t values);
 std::size_t count(const std::vector<std::int64_t>& dims);
 void release(OrtStatus* status);
 const OrtApi* api();

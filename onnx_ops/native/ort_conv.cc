@@ -1,5 +1,6 @@
 // The operators QuantizedConv and QuantizedConvLowRank for ONNX Runtime: attributes, constants,
-// shapes. Weights are put into the kernels' order once, when they are constants, or at each call.
+// shapes. Weights are put into the kernels' order once, when they are constants, or at each call: those
+// that are not, and large ones of four bits, of which nothing is kept but ONNX Runtime's own tensor.
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -30,11 +31,16 @@ struct Kernel {
   Api api;
   const Kernels* kernels = nullptr;
   bool branch = false;
+  bool four_bits = false;  // weights are INT4
   ConvGeometry geometry;
   int top = 255;
   bool planned = false;  // whether every constant was one
   ConvPlan plan;
 };
+
+int input_type(const Kernel& kernel, std::size_t index) {
+  return index == kWeight && kernel.four_bits ? int{ort::kInt4} : kInputs[index].type;
+}
 
 long long number(std::int64_t value) { return static_cast<long long>(value); }
 
@@ -129,7 +135,7 @@ OrtStatus* make_plan(const Kernel& kernel, const Input* inputs, ConvPlan* plan) 
     constants.down = inputs[kDown].as<float>();
     constants.up = inputs[kUp].as<float>();
   }
-  constants.weights = inputs[kWeight].as<std::int8_t>();
+  constants.weights = {inputs[kWeight].data, kernel.four_bits};
   constants.weight_scale = inputs[kWeightScale].as<float>();
   constants.bias = inputs[kBias].as<std::int32_t>();
   return make_conv_plan(*kernel.kernels, constants, plan) ? nullptr : out_of_memory(api);
@@ -151,7 +157,7 @@ OrtStatus* plan_ahead(const OrtKernelInfo* info, Kernel* kernel) {
     const OrtValue* value = nullptr;
     RETURN_IF_ERROR(api.KernelInfoGetConstantInput_tensor(info, i, &constant, &value));
     if (constant == 0 || value == nullptr) return nullptr;
-    RETURN_IF_ERROR(read_tensor(api, value, kInputs[i].name, kInputs[i].type, &inputs[i]));
+    RETURN_IF_ERROR(read_tensor(api, value, kInputs[i].name, input_type(*kernel, i), &inputs[i]));
   }
   RETURN_IF_ERROR(make_plan(*kernel, inputs, &kernel->plan));
   kernel->planned = true;
@@ -172,6 +178,7 @@ OrtStatus* create_kernel(const ort::CustomOp* self, const OrtApi* table, const O
   Kernel* kernel = new (memory) Kernel;
   kernel->api = api;
   kernel->branch = as_op(self).branch;
+  kernel->four_bits = as_op(self).four_bits;
   OrtStatus* status = choose_kernels(api, &kernel->kernels);
   if (status == nullptr) status = read_attributes(info, kernel);
   if (status == nullptr) status = plan_ahead(info, kernel);
@@ -195,23 +202,29 @@ OrtStatus* output(const Api& api, OrtKernelContext* context, const Shape& shape,
 
 struct Work {
   const ConvCall& call;
-  const ConvKernels& kernels;
+  const Kernels& kernels;
 };
 
 template <auto kPhase>
 void run_phase(const void* data, std::int64_t first, std::int64_t last, void* scratch) {
   const Work& work = *static_cast<const Work*>(data);
-  (work.kernels.*kPhase)(work.call, first, last, scratch);
+  (work.kernels.conv.*kPhase)(work.call, first, last, scratch);
+}
+
+void run_expand(const void* data, std::int64_t first, std::int64_t last, void*) {
+  const Work& work = *static_cast<const Work*>(data);
+  expand_band(work.kernels, work.call, first, last);
 }
 
 OrtStatus* run_conv(const Kernel& kernel, const OrtKernelContext* context, ConvCall* call) {
   const Api& api = kernel.api;
   const Memory padded(padded_bytes(*call) + 64), low(low_bytes(*call) + 64);
-  if (padded.data == nullptr || low.data == nullptr) return out_of_memory(api);
+  const Memory band(band_bytes(*call) + 64);
+  if (padded.data == nullptr || low.data == nullptr || band.data == nullptr) return out_of_memory(api);
   call->padded = static_cast<std::uint8_t*>(padded.data);
   call->low = static_cast<float*>(low.data);
   const ConvPlan& plan = *call->plan;
-  const Work work = {*call, kernel.kernels->conv};
+  const Work work = {*call, *kernel.kernels};
   const bool threads = call->images * call->out_height * call->out_width * plan.geometry.filters *
                            plan.geometry.channels > kInlineProducts;
   RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::pad>, pad_items(*call),
@@ -221,8 +234,16 @@ OrtStatus* run_conv(const Kernel& kernel, const OrtKernelContext* context, ConvC
                               branch_items(*call), branch_scratch(*call, plan.outputs).bytes,
                               threads));
   }
-  return run_items(api, context, &work, run_phase<&ConvKernels::run>, conv_items(*call),
-                   conv_scratch(*call, plan.outputs).bytes, threads);
+  call->weights = plan.weights == nullptr ? static_cast<std::int8_t*>(band.data) : plan.weights;
+  for (const int most = call->band; call->first < plan.blocks; call->first += most) {
+    if (call->band > plan.blocks - call->first) call->band = plan.blocks - call->first;
+    if (plan.weights == nullptr) {
+      RETURN_IF_ERROR(run_items(api, context, &work, run_expand, expand_items(*call), 1, threads));
+    }
+    RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::run>, conv_items(*call),
+                              conv_scratch(*call, plan.outputs).bytes, threads));
+  }
+  return nullptr;
 }
 
 OrtStatus* compute_planned(const Kernel& kernel, OrtKernelContext* context, const Input* inputs,
@@ -248,6 +269,7 @@ OrtStatus* compute_planned(const Kernel& kernel, OrtKernelContext* context, cons
   void* y = nullptr;
   RETURN_IF_ERROR(output(api, context, shape, &y));
   if (y == nullptr || shape.count() == 0) return nullptr;
+  call.source = {inputs[kWeight].data, kernel.four_bits};
   call.codes = inputs[kCodes].as<std::uint8_t>();
   call.x = inputs[kX].as<float>();
   call.y = static_cast<float*>(y);
@@ -258,8 +280,9 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   const Kernel& kernel = *static_cast<const Kernel*>(self);
   Input inputs[kBranchInputs];
   for (std::size_t i = 0; i < input_count(kernel); ++i) {
-    if (kernel.planned && is_constant(i)) continue;
-    RETURN_IF_ERROR(read_input(kernel.api, context, i, kInputs[i].name, kInputs[i].type,
+    const bool kept = i != kWeight || kernel.plan.weights != nullptr;
+    if (kernel.planned && is_constant(i) && kept) continue;
+    RETURN_IF_ERROR(read_input(kernel.api, context, i, kInputs[i].name, input_type(kernel, i),
                                &inputs[i]));
   }
   if (kernel.planned) return compute_planned(kernel, context, inputs, kernel.plan);
@@ -275,13 +298,16 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
 Op conv_op(const Api& api, int index) {
   Op op{};
   op.api = api;
-  op.branch = index == 1;
+  op.branch = index % 2 == 1;
+  op.four_bits = index / 2 == 1;
   ort::CustomOp& base = op.base;
   base = plain_op();
   base.GetName = [](const ort::CustomOp* o) {
     return as_op(o).branch ? "QuantizedConvLowRank" : "QuantizedConv";
   };
-  base.GetInputType = [](const ort::CustomOp*, std::size_t i) { return kInputs[i].type; };
+  base.GetInputType = [](const ort::CustomOp* o, std::size_t i) {
+    return i == kWeight && as_op(o).four_bits ? int{ort::kInt4} : kInputs[i].type;
+  };
   base.GetInputTypeCount = [](const ort::CustomOp* o) {
     return as_op(o).branch ? kBranchInputs : kPlainInputs;
   };

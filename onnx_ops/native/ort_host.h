@@ -96,6 +96,7 @@ struct Op {
   Api api;
   bool quantize;
   bool branch;
+  bool four_bits;
   bool silu;
   Element x_type;
   Element y_type;
@@ -103,7 +104,7 @@ struct Op {
 
 inline const Op& as_op(const ort::CustomOp* op) { return *reinterpret_cast<const Op*>(op); }
 
-constexpr int kHadamardOps = 6, kConvOps = 2, kNormOps = 2;
+constexpr int kHadamardOps = 6, kConvOps = 4, kNormOps = 2;
 Op hadamard_op(const Api& api, int index);
 Op conv_op(const Api& api, int index);
 Op norm_op(const Api& api, int index);

@@ -3,18 +3,12 @@
 typedef float Quad __attribute__((vector_size(16)));
 typedef std::uint8_t Bytes __attribute__((vector_size(16)));
 
-// to[i * stride + j] = line[j][offset + i], for i and j below 4.
-ALWAYS_INLINE void transpose_4x4(const float* const* line, std::ptrdiff_t offset, float* to,
-                                 std::ptrdiff_t stride) {
-  Quad a, b, c, d;
-  __builtin_memcpy(&a, line[0] + offset, 16);
-  __builtin_memcpy(&b, line[1] + offset, 16);
-  __builtin_memcpy(&c, line[2] + offset, 16);
-  __builtin_memcpy(&d, line[3] + offset, 16);
-  const Quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-  const Quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  const Quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-  const Quad cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+// to[i * stride + j] = v[j][i], for i and j below 4.
+ALWAYS_INLINE void transpose_quads(const Quad* v, float* to, std::ptrdiff_t stride) {
+  const Quad ab_low = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5);
+  const Quad ab_high = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
+  const Quad cd_low = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5);
+  const Quad cd_high = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
   const Quad out[4] = {
       __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5),
       __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7),
@@ -22,6 +16,15 @@ ALWAYS_INLINE void transpose_4x4(const float* const* line, std::ptrdiff_t offset
       __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7),
   };
   for (int i = 0; i < 4; ++i) __builtin_memcpy(to + i * stride, &out[i], 16);
+}
+
+// to[i * stride + j] = line[j][offset + i], for i and j below 4.
+ALWAYS_INLINE void transpose_4x4(const float* const* line, std::ptrdiff_t offset, float* to,
+                                 std::ptrdiff_t stride) {
+  Quad v[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) __builtin_memcpy(&v[j], line[j] + offset, 16);
+  transpose_quads(v, to, stride);
 }
 
 // to[i * to_row + j] = from[j * from_row + i], for i below count and j below 16. Each of the four

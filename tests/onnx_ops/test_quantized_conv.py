@@ -1,5 +1,6 @@
 """QuantizedConv without the native kernels: body, schema and node."""
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -36,8 +37,9 @@ def constants():
     }
 
 
-def model(*, branch, function=True, shape=SHAPE):
+def model(*, branch, function=True, shape=SHAPE, weight_type=ml_dtypes.int4):
     fixed = constants()
+    fixed["weight"] = fixed["weight"].astype(weight_type)
     names = ["codes", *fixed] if branch else ["codes", *list(fixed)[:7]]
     node = quantized_conv_node(names, "y", kernel_shape=(3, 2), top=15, name="c", **WINDOW)
     infos = [helper.make_tensor_value_info("codes", TensorProto.UINT8, shape)]
@@ -55,7 +57,8 @@ def model(*, branch, function=True, shape=SHAPE):
 
 @pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize("level", ["off", "all"])
-def test_the_body_computes_the_definition_as_integers(branch, level, tmp_path):
+@pytest.mark.parametrize("weight_type", [np.int8, ml_dtypes.int4])
+def test_the_body_computes_the_definition_as_integers(branch, level, weight_type, tmp_path):
     fixed, path = constants(), tmp_path / "optimized.onnx"
     codes = np.random.default_rng(1).integers(0, 16, SHAPE).astype(np.uint8)
     options = onnxruntime.SessionOptions()
@@ -63,7 +66,8 @@ def test_the_body_computes_the_definition_as_integers(branch, level, tmp_path):
     options.optimized_model_filepath = str(path)
     if level == "off":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model(branch=branch).SerializeToString(), options)
+    proto = model(branch=branch, weight_type=weight_type)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
     feed = {"codes": codes} | ({"x": fixed["x"]} if branch else {})
     y = session.run(None, feed)[0].astype(np.float64)
     grid = ConvGrid(
@@ -81,6 +85,7 @@ def test_the_body_computes_the_definition_as_integers(branch, level, tmp_path):
     if level == "all":
         kinds = [node.op_type for node in onnx.load(path).graph.node]
         assert kinds.count("QLinearConv") == 1
+        assert "Cast" not in kinds
         assert kinds.count("Conv") == 2 * branch
 
 

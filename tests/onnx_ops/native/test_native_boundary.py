@@ -7,11 +7,13 @@ import sysconfig
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 
 from onnx_ops import library
+from onnx_ops.bench_conv import Layer, quantized
 from onnx_ops.hadamard import signs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -125,6 +127,14 @@ def test_other_types_are_refused_at_load(kind, ops):
     for info in (*model.graph.input, *model.graph.output):
         info.type.tensor_type.elem_type = kind
     with pytest.raises(REFUSED):
+        ops.session(model)
+
+
+def test_weights_of_four_bits_without_a_sign_are_refused_at_load(ops):
+    model = onnx.load_from_string(quantized(Layer(8, 8, 3, 1, 4), 4, branch=False))
+    (weight,) = [t for t in model.graph.initializer if t.name == "weight"]
+    weight.data_type = TensorProto.UINT4
+    with pytest.raises(REFUSED, match="uint4"):
         ops.session(model)
 
 

@@ -1,5 +1,6 @@
 """QuantizedConv: codes equal the definition bit for bit on every instruction set."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -27,6 +28,14 @@ GEOMETRY = [  # channels, filters, kernel, strides, pads, height, width
     (64, 64, (3, 3), (1, 1), (1, 1, 1, 1), 40, 42),
 ]
 BITS = [(4, 4), (6, 4), (8, 7), (8, 8), (3, 2)]  # of activations, of weights
+LARGE = [  # more than 1 MiB of weights in the kernels' order, which each call makes
+    (260, 270, (3, 3), (1, 1), (1, 1, 1, 1), 5, 4),
+    (261, 267, (3, 3), (1, 1), (1, 1, 1, 1), 5, 4),  # filters that begin amid a byte
+    (352, 340, (3, 3), (2, 2), (0, 1, 1, 0), 4, 5),
+    (1040, 1010, (1, 1), (1, 1), (0, 0, 0, 0), 2, 3),
+    (1030, 1034, (1, 1), (1, 1), (0, 0, 0, 0), 2, 3),
+    (640, 440, (3, 3), (1, 1), (1, 1, 1, 1), 3, 3),  # in two bands
+]
 
 
 class Case:
@@ -65,13 +74,13 @@ class Case:
     def window(self):
         return {"strides": self.strides, "pads": self.pads}
 
-    def model(self, fed=()):
+    def model(self, fed=(), weight_type=np.int8):
         """With the initializers named in ``fed`` as inputs instead."""
         grid = self.grid
         constants = {
             "x_scale": grid.x_scale,
             "x_zero_point": np.uint8(grid.x_zero_point),
-            "weight": self.weight,
+            "weight": self.weight.astype(weight_type),
             "weight_scale": grid.weight_scale,
             "bias": self.bias,
             "y_scale": grid.y_scale,
@@ -116,11 +125,11 @@ class Case:
         assert np.all(error <= bound)
 
 
-def run_every_isa(ops, monkeypatch, case, **settings):
-    model, results = case.model(), []
+def run_every_isa(ops, monkeypatch, case, *, weight_type=np.int8, threads=1):
+    model, results = case.model(weight_type=weight_type), []
     for isa in library.instruction_sets():
         monkeypatch.setenv(library.ISA_VARIABLE, isa)
-        results.append(ops.session(model, **settings).run(None, case.feed)[0])
+        results.append(ops.session(model, threads=threads).run(None, case.feed)[0])
     return results
 
 
@@ -128,8 +137,20 @@ def run_every_isa(ops, monkeypatch, case, **settings):
 @pytest.mark.parametrize("geometry", GEOMETRY, ids=str)
 def test_codes_equal_the_definition_on_every_instruction_set(geometry, bits, ops, monkeypatch):
     for case in (Case(geometry, bits), Case(geometry, bits, rank=3, batch=2)):
-        for y in run_every_isa(ops, monkeypatch, case):
+        expected = run_every_isa(ops, monkeypatch, case)
+        for y in expected:
             case.check(y)
+        if bits[1] <= 4:
+            found = run_every_isa(ops, monkeypatch, case, weight_type=ml_dtypes.int4)
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("bits", [(4, 4), (8, 4)], ids=str)
+@pytest.mark.parametrize("geometry", LARGE, ids=str)
+def test_large_layers_of_four_bits(geometry, bits, ops, monkeypatch):
+    case = Case(geometry, bits, batch=2)
+    for y in run_every_isa(ops, monkeypatch, case, weight_type=ml_dtypes.int4, threads=2):
+        case.check(y)
 
 
 @pytest.mark.parametrize("bits", [(4, 4), (6, 4), (8, 7), (8, 8)], ids=str)

@@ -1,4 +1,7 @@
-"""The library and the function bodies in older ONNX Runtimes: `make runtimes` installs them."""
+"""The library and the function bodies in older ONNX Runtimes: `make runtimes` installs them.
+
+Before 1.23, ONNX Runtime has no Cast of INT4, with which the body of a convolution begins.
+"""
 
 import os
 import subprocess
@@ -23,9 +26,9 @@ from onnx_ops import library
 
 folder, version = sys.argv[1:]
 assert onnxruntime.__version__ == version, onnxruntime.__version__
-for name in ("hadamard", "codes", "conv"):
+for name in ("hadamard", "codes", "conv4", "conv8"):
     feed = dict(numpy.load(f"{folder}/{name}.npz"))
-    for native in (False, True):
+    for native in (True,) if name == "conv4" and version < "1.23" else (True, False):
         options = onnxruntime.SessionOptions()
         if native:
             library.register(options)
@@ -44,9 +47,10 @@ def test_older_runtimes_compute_the_same(runtime, ops, tmp_path):
     models = {
         "hadamard": ops.hadamard_model(x, d, 1),
         "codes": ops.quantize_model(x, d, 0.3, np.uint8(7), 1, 0, 15, channels_last=True),
-        "conv": onnx.load_from_string(quantized(Layer(24, 40, 3, 1, 9), 4, branch=True)),
+        "conv4": onnx.load_from_string(quantized(Layer(24, 40, 3, 1, 9), 4, branch=True)),
+        "conv8": onnx.load_from_string(quantized(Layer(24, 40, 3, 1, 9), 8, branch=True)),
     }
-    feeds = {"hadamard": {"x": x}, "codes": {"x": x}, "conv": conv}
+    feeds = {"hadamard": {"x": x}, "codes": {"x": x}, "conv4": conv, "conv8": conv}
     for name, model in models.items():
         np.savez(tmp_path / f"{name}.npz", **feeds[name])
         (tmp_path / f"{name}.onnx").write_bytes(model.SerializeToString())
@@ -61,6 +65,8 @@ def test_older_runtimes_compute_the_same(runtime, ops, tmp_path):
     assert done.returncode == 0, done.stderr
     for name, model in models.items():
         for native in (True, False):
+            if not native and name == "conv4" and runtime.name < "1.23":
+                continue
             there = np.load(tmp_path / f"{name}-{native}.npy")
             here = ops.session(model, native=native).run(None, feeds[name])[0]
             if native:

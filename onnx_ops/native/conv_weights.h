@@ -1,0 +1,23 @@
+// The order in which kernels read the weights of a convolution. Shared by conv.cc and conv_weights.cc.
+#pragma once
+
+#include "conv.h"
+
+namespace quantface {
+
+// Puts steps first to last - 1 of one block of filters into `to`, where the block begins: (positions,
+// steps, outputs, 4), with 0 for filters and channels that do not exist. False where a transformed
+// weight is not a byte.
+bool expand_weights(const Kernels& kernels, const ConvPlan& plan, const ConvWeights& weights,
+                    int block, int first, int last, std::int8_t* to);
+
+// Bytes of one block's weights in that order.
+std::int64_t block_bytes(const ConvPlan& plan);
+
+// sums[position][output] of a block's weights.
+void sum_weights(const ConvPlan& plan, const std::int8_t* block, std::int32_t* sums);
+
+// At most `chunk` steps whose sums stay in int16, whatever the codes; 0 if one pair may leave it.
+int longest_chunk(const ConvPlan& plan, const std::int8_t* block, int chunk);
+
+}  // namespace quantface

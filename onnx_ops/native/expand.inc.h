@@ -1,0 +1,107 @@
+// Weights of four bits in the order of the products, for any vector type. Included after
+// product.inc.h.
+
+typedef std::uint8_t B __attribute__((vector_size(4 * kWidth)));
+typedef std::uint16_t Pairs __attribute__((vector_size(4 * kWidth)));
+
+// The bytes that hold taps t to t + 3 of four channels, four bytes for each tap; `from` is where tap
+// t of the first channel is.
+ALWAYS_INLINE Quad four_taps(const std::uint8_t* from) {
+  const Bytes v = load_as<Bytes>(from);
+  return (Quad)__builtin_shufflevector(v, v, 0, 4, 9, 13, 0, 5, 9, 14, 1, 5, 10, 14, 1, 6, 10, 15);
+}
+
+// The same of four filters, sorted by taps: to[tap * kOutputs + filter].
+ALWAYS_INLINE void gather_taps(const std::uint8_t* const* from, float* to) {
+  Quad low[4], high[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    low[i] = four_taps(from[i]);
+    high[i] = four_taps(from[i] + 2);
+    const Bytes v = load_as<Bytes>(from[i] + 2);
+    const Bytes last = __builtin_shufflevector(v, v, 2, 6, 11, 15, 2, 6, 11, 15, 2, 6, 11, 15, 2, 6, 11, 15);
+    __builtin_memcpy(to + 8 * kOutputs + i, &last, 4);
+  }
+  transpose_quads(low, to, kOutputs);
+  transpose_quads(high, to + 4 * kOutputs, kOutputs);
+}
+
+// Taps from the bytes that hold them: of even taps in the lower half of every first byte of two and
+// the upper half of every second one, of odd ones in the others.
+ALWAYS_INLINE B tap_of(const float* bytes, int tap) {
+  const Pairs v = load_as<Pairs>(bytes), high = v >> 4;
+  const Pairs half = tap % 2 == 0 ? (v & 0x000F) | (high & 0x0F00) : (high & 0x000F) | (v & 0x0F00);
+  return ((B)half ^ 8) - 8;
+}
+
+// Four steps of filters of one tap: to[step * kOutputs + filter].
+ALWAYS_INLINE void gather_steps(const std::uint8_t* const* from, float* to) {
+  Quad steps[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    Bytes v = {};
+    __builtin_memcpy(&v, from[i], 8);
+    steps[i] = (Quad)__builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  }
+  transpose_quads(steps, to, kOutputs);
+}
+
+// Steps first to last - 1, whole fours of them, of a block of filters of one tap.
+void expand_points(const std::uint8_t** rows, int first, int last, std::int8_t* to) {
+  for (int step = first; step < last; step += 4) {
+    float bytes[4 * kOutputs];
+    for (int i = 0; i < kOutputs; i += 4) gather_steps(rows + i, bytes + i);
+    for (int i = 0; i < kOutputs; ++i) rows[i] += 8;
+    for (int i = 0; i < 4 * kOutputs; i += kWidth) {
+      store_as(to + (step * kOutputs + i) * 4, tap_of(bytes + i, 0));
+    }
+  }
+}
+
+// Steps first to last - 1 of a block of filters, of nine taps and a multiple of four channels, or of
+// one tap and a multiple of sixteen. For filters that do not exist stands a copy of the last one.
+void expand_steps(const ConvPlan& plan, const std::uint8_t* weights, int block, int first, int last,
+                  std::int8_t* to) {
+  const std::int64_t step_bytes = 2 * plan.geometry.kernel[0] * plan.geometry.kernel[1];
+  const std::uint8_t* rows[kOutputs];
+  for (int i = 0; i < kOutputs; ++i) {
+    const std::int64_t wanted = std::int64_t{block} * kOutputs + i, most = plan.geometry.filters - 1;
+    rows[i] = weights + ((wanted < most ? wanted : most) * plan.steps + first) * step_bytes;
+  }
+  if (step_bytes == 2) return expand_points(rows, first, last, to);
+  const std::ptrdiff_t position = plan.position_bytes;
+  for (int step = first; step < last; ++step) {
+    float bytes[9 * kOutputs];
+    for (int i = 0; i < kOutputs; i += 4) gather_taps(rows + i, bytes + i);
+    for (int i = 0; i < kOutputs; ++i) rows[i] += 18;
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      std::int8_t* at = to + (std::ptrdiff_t{step} * kOutputs + v * kWidth) * 4;
+      B g[9];
+#pragma GCC unroll 9
+      for (int t = 0; t < 9; ++t) g[t] = tap_of(bytes + t * kOutputs + v * kWidth, t);
+      if (!plan.winograd) {
+#pragma GCC unroll 9
+        for (int t = 0; t < 9; ++t) store_as(at + t * position, g[t]);
+        continue;
+      }
+      B d[4][3];  // U = G g G^T with G twice the usual one
+#pragma GCC unroll 3
+      for (int j = 0; j < 3; ++j) {
+        const B sum = g[j] + g[6 + j];
+        d[0][j] = g[j] + g[j];
+        d[1][j] = sum + g[3 + j];
+        d[2][j] = sum - g[3 + j];
+        d[3][j] = g[6 + j] + g[6 + j];
+      }
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const B sum = d[i][0] + d[i][2];
+        store_as(at + 4 * i * position, d[i][0] + d[i][0]);
+        store_as(at + (4 * i + 1) * position, sum + d[i][1]);
+        store_as(at + (4 * i + 2) * position, sum - d[i][1]);
+        store_as(at + (4 * i + 3) * position, d[i][2] + d[i][2]);
+      }
+    }
+  }
+}
