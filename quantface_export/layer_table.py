@@ -75,8 +75,8 @@ class LayerRecord:
 
     @property
     def key(self) -> str:
-        """Name of the initializer that the fused node reads."""
-        return f"{self.name}/weight_int8"
+        """Name of a constant that the fused node reads; folded weights may have another name."""
+        return f"{self.name}/weight_scale"
 
     @property
     def fused_ops(self) -> tuple[str, ...]:
@@ -215,7 +215,7 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
             scale=scale,
             zero_point=zero_point,
             top=top,
-            weight=array(weight),
+            weight=array(weight).astype(np.int8),
             weight_scale=array(weight_scale),
             bias=array(bias) if conv else None,
             out_scale=np.float32(array(rest[0])[()]) if conv else np.float32(1),

@@ -1,11 +1,12 @@
-"""Weight codes on disk, at the bits that they have; int8 once a session has started.
+"""Weight codes on disk, at the bits that they have.
 
-4 bits      INT4 -> Cast
+4 bits      INT4; of a linear layer -> Cast
 5, 6 bits   UINT4 plane of the high bits, UINT4 plane of two times two low bits -> shifted, joined
 folded      INT4 plane, int16 factors of the branch -> scaled, added, rounded
 7, 8 bits   int8
 
-All of it is standard ops on constants, which ONNX Runtime folds when it loads a model.
+The arrows are standard ops on constants, which ONNX Runtime folds to int8 when it loads a model. A
+convolution takes INT4 itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ OFFSET = 32
 
 
 def packed_codes(graph: Builder, layer: QuantLayer) -> ir.Value:
-    """The layer's int8 codes ``NAME/weight_int8``: (F, C, kh, kw), or (K, N) of a linear layer."""
+    """The layer's codes: (F, C, kh, kw) int4 or int8, or (K, N) int8 of a linear layer."""
     name, form = layer.name, layer.form
     if isinstance(form, FoldedWeight):
         return _folded(graph, name, form, layer.kind == "linear")
@@ -36,6 +37,8 @@ def packed_codes(graph: Builder, layer: QuantLayer) -> ir.Value:
         array = array.T
     if layer.weight_bits <= 4:
         stored = graph.constant(f"{name}/weight", array.astype(ml_dtypes.int4))
+        if layer.kind == "conv":
+            return stored
         return _cast(graph, stored, f"{name}/weight_int8", ir.DataType.INT8)
     if layer.weight_bits <= 6:
         return _planes(graph, name, array)

@@ -23,7 +23,7 @@ test("levels become -1 to 1 by channel, and 0 to 1 becomes levels", () => {
 const folder = new URL("http://here/bundle/");
 const entry = { sha256: "0", bytes: 1 };
 const manifest: Manifest = {
-  format_version: 2,
+  format_version: 3,
   model: "nano",
   size: 128,
   recipe: { name: "w4a4" },
@@ -36,6 +36,6 @@ test("a manifest names the files of all stages", () => {
 });
 
 test("other formats and missing stages are refused", () => {
-  expect(() => readBundle({ ...manifest, format_version: 3 }, folder)).toThrow("format 3");
+  expect(() => readBundle({ ...manifest, format_version: 4 }, folder)).toThrow("format 4");
   expect(() => readBundle({ ...manifest, files: {} }, folder)).toThrow("no file for vre");
 });
