@@ -90,7 +90,7 @@ void sum_weights(const ConvPlan& plan, const std::int8_t* block, std::int32_t* s
 }
 
 int longest_chunk(const ConvPlan& plan, const std::int8_t* block, int chunk) {
-  const int limit = 32767 / (plan.winograd ? 4 * plan.top : plan.top > 0 ? plan.top : 1);
+  const int limit = 32767 / std::max(plan.winograd ? 4 * plan.top : plan.top, 1);
   const int lanes = 2 * plan.outputs;  // pairs of channels
   for (int position = 0; position < plan.positions; ++position) {
     const std::int8_t* weights = block + position * plan.position_bytes;
