@@ -18,7 +18,7 @@ constexpr char kUsage[] =
     "Restores an aligned face crop, a JPEG or PNG of the bundle's aspect, and writes a PNG of the\n"
     "bundle's size.\n"
     "\n"
-    "  --runtime LIB  ONNX Runtime 1.20 or newer (default: libonnxruntime.so.1)\n"
+    "  --runtime LIB  ONNX Runtime 1.23 or newer (default: libonnxruntime.so.1)\n"
     "  --ops LIB      libquantface_ops.so; without it the models' function bodies compute\n"
     "  --ops-symbol F the library's registration function, where it is linked or loaded already\n"
     "  --threads N    0, the default, lets ONNX Runtime choose\n"
