@@ -62,7 +62,7 @@ bool pack_weights(const Kernels& kernels, const ConvWeights& weights, bool winog
   // Lines of all positions are written at once: an even number of them would share sets of the cache.
   plan->position_bytes = std::int64_t{winograd ? plan->steps | 1 : plan->steps} * plan->outputs * 4;
   const std::int64_t bytes = block_bytes(*plan), whole = plan->blocks * bytes;
-  const bool keep = !weights.four_bits || whole <= kExpandedBytes;
+  const bool keep = !weights.four_bits || whole <= kKeptBytes;
   std::int8_t* room = nullptr;
   if (!allocate(&room, keep ? whole : bytes)) return false;
   if (keep) plan->weights = room;

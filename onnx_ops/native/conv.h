@@ -40,12 +40,12 @@ struct ConvWeights {
   bool four_bits = false;
 };
 
-// Weights and constants in the order in which one instruction set reads them. Weights of four bits
-// that would take more than kExpandedBytes in it stay as they are; each call puts them into that order,
-// a band of filters after the other.
-constexpr std::int64_t kExpandedBytes = 1 << 20;
+// Weights of four bits that would take more than this in the kernels' order are not kept in it: each
+// call puts them into it, a band of filters after the other.
+constexpr std::int64_t kKeptBytes = 1 << 20;
 constexpr std::int64_t kBandBytes = 4 << 20;
 
+// Weights and constants in the order in which one instruction set reads them.
 struct ConvPlan {
   ConvGeometry geometry;
   bool winograd = false;

@@ -1,4 +1,4 @@
-// The order in which kernels read the weights of a convolution. Shared by conv.cc and conv_weights.cc.
+// The order in which kernels read the weights of a convolution.
 #pragma once
 
 #include "conv.h"

@@ -38,8 +38,8 @@ struct Kernel {
   ConvPlan plan;
 };
 
-int input_type(const Kernel& kernel, std::size_t index) {
-  return index == kWeight && kernel.four_bits ? int{ort::kInt4} : kInputs[index].type;
+int input_type(bool four_bits, std::size_t index) {
+  return four_bits && index == kWeight ? int{ort::kInt4} : kInputs[index].type;
 }
 
 long long number(std::int64_t value) { return static_cast<long long>(value); }
@@ -157,7 +157,8 @@ OrtStatus* plan_ahead(const OrtKernelInfo* info, Kernel* kernel) {
     const OrtValue* value = nullptr;
     RETURN_IF_ERROR(api.KernelInfoGetConstantInput_tensor(info, i, &constant, &value));
     if (constant == 0 || value == nullptr) return nullptr;
-    RETURN_IF_ERROR(read_tensor(api, value, kInputs[i].name, input_type(*kernel, i), &inputs[i]));
+    RETURN_IF_ERROR(read_tensor(api, value, kInputs[i].name, input_type(kernel->four_bits, i),
+                                &inputs[i]));
   }
   RETURN_IF_ERROR(make_plan(*kernel, inputs, &kernel->plan));
   kernel->planned = true;
@@ -282,8 +283,8 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   for (std::size_t i = 0; i < input_count(kernel); ++i) {
     const bool kept = i != kWeight || kernel.plan.weights != nullptr;
     if (kernel.planned && is_constant(i) && kept) continue;
-    RETURN_IF_ERROR(read_input(kernel.api, context, i, kInputs[i].name, input_type(kernel, i),
-                               &inputs[i]));
+    RETURN_IF_ERROR(read_input(kernel.api, context, i, kInputs[i].name,
+                               input_type(kernel.four_bits, i), &inputs[i]));
   }
   if (kernel.planned) return compute_planned(kernel, context, inputs, kernel.plan);
   ConvPlan plan;
@@ -306,7 +307,7 @@ Op conv_op(const Api& api, int index) {
     return as_op(o).branch ? "QuantizedConvLowRank" : "QuantizedConv";
   };
   base.GetInputType = [](const ort::CustomOp* o, std::size_t i) {
-    return i == kWeight && as_op(o).four_bits ? int{ort::kInt4} : kInputs[i].type;
+    return input_type(as_op(o).four_bits, i);
   };
   base.GetInputTypeCount = [](const ort::CustomOp* o) {
     return as_op(o).branch ? kBranchInputs : kPlainInputs;
