@@ -15,6 +15,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import onnx
 from onnxruntime.tools.convert_onnx_models_to_ort import (
     OptimizationStyle,
     convert_onnx_models_to_ort,
@@ -28,6 +29,7 @@ from quantface_export.bundle import Bundle, sha256
 from quantface_export.errors import QuantfaceError
 from quantface_export.phone.download import download_plan
 from quantface_export.phone.usability import check_stage
+from quantface_export.session import with_outputs
 from quantface_export.stages import STAGES
 
 CONFIG = "required_operators.config"
@@ -82,14 +84,36 @@ def package(
 
 def _convert(model: Path, target: Path, library: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        copy = Path(folder) / "int8" / model.name
+        copy.parent.mkdir()
+        with_outputs(model, {}, copy)
+        onnx.save(_with_int8_weights(onnx.load(copy, load_external_data=False)), copy)
         convert_onnx_models_to_ort(
-            model,
+            copy,
             output_dir=Path(folder),
             optimization_styles=[OptimizationStyle.Fixed],
             custom_op_library_path=library,
             target_platform="arm",
         )
         shutil.move(Path(folder) / target.name, target)
+
+
+def _with_int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The format knows no INT4: convolutions read a Cast, which the converter folds."""
+    graph, nodes = model.graph, []
+    int4 = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.INT4}
+    for node in graph.node:
+        if node.domain == DOMAIN and (found := int4.intersection(node.input)):
+            (weight,) = found
+            cast = onnx.helper.make_node(
+                "Cast", [weight], [f"{weight}_int8"], to=onnx.TensorProto.INT8
+            )
+            node.input[list(node.input).index(weight)] = cast.output[0]
+            nodes.append(cast)
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
 
 
 def _without_own_ops(config: Path) -> None:
