@@ -6,8 +6,8 @@
 namespace quantface {
 
 // Puts steps first to last - 1 of one block of filters into `to`, where the block begins: (positions,
-// steps, outputs, 4), with 0 for filters and channels that do not exist. False where a transformed
-// weight is not a byte.
+// steps, outputs, 4), with 0 for channels that do not exist and anything for filters. False where a
+// transformed weight is not a byte.
 bool expand_weights(const Kernels& kernels, const ConvPlan& plan, const ConvWeights& weights,
                     int block, int first, int last, std::int8_t* to);
 
