@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 from quantface_export.bundle import MANIFEST, Bundle
 from quantface_export.errors import QuantfaceError
+from quantface_export.interrupt import Interrupted
 
 HEADERS = "_headers"
 """File of the page that says what every answer carries, in the form of static hosts."""
@@ -88,11 +90,23 @@ def open_server(page: Path, bundle: Bundle, port: int) -> ThreadingHTTPServer:
     """
     handler = partial(Handler, served_files(page, bundle), page_headers(page))
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), handler)
+        return Server(("127.0.0.1", port), handler)
     except OSError as e:
         raise QuantfaceError(
             f"port {port} can't be opened ({e.strerror}); choose another --port, 0 for any"
         ) from e
+
+
+class Server(ThreadingHTTPServer):
+    """Ends when it is asked to, also while a request comes in."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing is said of connections that browsers drop, any other error is printed."""
+        error = sys.exc_info()[1]
+        if isinstance(error, Interrupted):
+            raise error
+        if not isinstance(error, ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -155,12 +169,9 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(source, end - begin)
 
     def _send(self, source: BinaryIO, count: int) -> None:
-        try:
-            while count > 0:
-                piece = source.read(min(count, 1 << 16))
-                if not piece:
-                    break
-                self.wfile.write(piece)
-                count -= len(piece)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
+        while count > 0:
+            piece = source.read(min(count, 1 << 16))
+            if not piece:
+                break
+            self.wfile.write(piece)
+            count -= len(piece)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ import pytest
 from quantface_export.bundle import load_bundle, write_manifest
 from quantface_export.demo import built_page, open_server, page_headers, served_files
 from quantface_export.errors import QuantfaceError
+from quantface_export.interrupt import Interrupted
 from quantface_export.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,6 +136,38 @@ def test_a_part_of_a_file(
         assert body == WEIGHTS[begin:end]
     if status == 206 and end is not None:
         assert answer.headers["Content-Range"] == f"bytes {begin}-{end - 1}/2048"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /bundle/unet/model.onnx.data HTTP/1.1\r\n\r\n"])
+def test_nothing_is_said_of_a_dropped_connection(
+    page: Path, bundle: Path, sent: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_server(page, load_bundle(bundle), 0) as server:
+        client = socket.create_connection(server.server_address)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(sent)
+        request = server.get_request()
+        client.close()  # with a reset
+        server.process_request_thread(*request)
+    assert capsys.readouterr().err == ""
+
+
+def test_other_errors_are_printed_and_being_stopped_is_none(
+    page: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def handle(error: Exception) -> None:
+        try:
+            raise error
+        except type(error):  # as socketserver does
+            server.handle_error(None, ("127.0.0.1", 1))
+
+    with open_server(page, load_bundle(bundle), 0) as server:
+        handle(ValueError("broken"))
+        with pytest.raises(Interrupted):
+            handle(Interrupted("asked to stop"))
+    told = capsys.readouterr().err
+    assert "broken" in told
+    assert "asked to stop" not in told
 
 
 def test_head_has_no_body_and_post_is_refused(get: Get) -> None:
