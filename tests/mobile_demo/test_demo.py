@@ -152,7 +152,7 @@ def test_nothing_is_said_of_a_dropped_connection(
     assert capsys.readouterr().err == ""
 
 
-def test_other_errors_are_printed_and_being_stopped_is_none(
+def test_other_errors_are_printed_and_being_stopped_goes_on_up(
     page: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def handle(error: Exception) -> None:
