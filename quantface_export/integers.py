@@ -8,7 +8,6 @@ from floats, and its integers are hashed: equal hashes on two machines mean equa
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from onnx_ops.quantized_conv import LOW_RANK, PLAIN, PLAIN_INPUTS, quantized_conv_functions
 from quantface_export.layer_table import LayerRecord, layer_groups, read_layers, value_shapes
-from quantface_export.session import Variant, open_session, run, with_outputs
+from quantface_export.session import Variant, open_session, run
 
 
 def integers_sha256(
@@ -59,12 +58,8 @@ def _run(
     variant: Variant,
 ) -> list[NDArray[np.float32]]:
     """The layers' results for these codes, from a model that holds nothing but the layers."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / model.name
-        with_outputs(model, {}, target)
-        onnx.save(_layers_alone(target, records, codes), target)
-        session = open_session(target, variant=variant)
-        return run(session, *(codes[i.name] for i in session.get_inputs()))
+    session = open_session(model, variant=variant, edited=_layers_alone(model, records, codes))
+    return run(session, *(codes[i.name] for i in session.get_inputs()))
 
 
 def _layers_alone(

@@ -6,7 +6,6 @@ layers behind it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,13 +96,16 @@ def _probed(
         values[record.x] = onnx.TensorProto.FLOAT
         values[record.codes] = onnx.TensorProto.UINT8
         values[record.out] = onnx.TensorProto.FLOAT
-    with tempfile.TemporaryDirectory() as folder:
-        probed = Path(folder) / model.name
-        with_outputs(model, values, probed)
-        session = open_session(probed, optimization=optimization, variant=variant, arena=False)
-        names = [o.name for o in session.get_outputs()]
-        results = dict(zip(names, run(session, *inputs), strict=True))
-        results |= dict(zip((i.name for i in session.get_inputs()), inputs, strict=True))
+    session = open_session(
+        model,
+        optimization=optimization,
+        variant=variant,
+        arena=False,
+        edited=with_outputs(model, values),
+    )
+    names = [o.name for o in session.get_outputs()]
+    results = dict(zip(names, run(session, *inputs), strict=True))
+    results |= dict(zip((i.name for i in session.get_inputs()), inputs, strict=True))
     return results | {OUTPUT: results[names[0]]}
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +82,7 @@ def open_session(
     threads: int = 0,
     arena: bool = True,
     optimized_to: Path | None = None,
+    edited: onnx.ModelProto | None = None,
 ) -> ort.InferenceSession:
     """A CPU session on one stage.
 
@@ -95,6 +94,7 @@ def open_session(
         arena: Whether ORT keeps a run's memory for the next one, which is faster and takes up to
             twice as much.
         optimized_to: Where ORT writes the graph that it really runs.
+        edited: A changed form of ``model`` to open in its place; it has the same external data.
 
     Raises:
         RuntimeError: ``native`` is wanted, but the library was not built.
@@ -105,7 +105,12 @@ def open_session(
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", optimized_to.name + ".data"
         )
-    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    if edited is not None:
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(model.parent.resolve())
+        )
+    source = str(model) if edited is None else edited.SerializeToString()
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def run(session: ort.InferenceSession, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
@@ -114,28 +119,16 @@ def run(session: ort.InferenceSession, *inputs: NDArray[Any]) -> list[NDArray[An
     return session.run(None, dict(zip(names, inputs, strict=True)))
 
 
-def _beside(data: Path, copy: Path) -> None:
-    """A hard link where the file system allows: ORT refuses symbolic ones that lead away."""
-    try:
-        os.link(data, copy)
-    except OSError:
-        shutil.copyfile(data, copy)
-
-
-def with_outputs(model: Path, values: dict[str, int], target: Path) -> None:
-    """Write a copy of ``model`` that also returns intermediate values.
+def with_outputs(model: Path, values: dict[str, int]) -> onnx.ModelProto:
+    """``model`` with intermediate values among its outputs, and its weights left on disk.
 
     Args:
-        model: The stage; its external data goes beside the copy.
+        model: The stage.
         values: ONNX element type by value name.
-        target: Path of the copy, in another folder.
     """
     proto = onnx.load(model, load_external_data=False)
     present = {o.name for o in proto.graph.output}
     for name, element in values.items():
         if name not in present:
             proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, None))
-    data = model.with_name(model.name + ".data")
-    if data.exists():
-        _beside(data, target.with_name(data.name))
-    onnx.save(proto, target)
+    return proto

@@ -29,7 +29,6 @@ from quantface_export.bundle import Bundle, sha256
 from quantface_export.errors import QuantfaceError
 from quantface_export.phone.download import download_plan
 from quantface_export.phone.usability import check_stage
-from quantface_export.session import with_outputs
 from quantface_export.stages import STAGES
 
 CONFIG = "required_operators.config"
@@ -86,8 +85,10 @@ def _convert(model: Path, target: Path, library: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         copy = Path(folder) / "int8" / model.name
         copy.parent.mkdir()
-        with_outputs(model, {}, copy)
-        onnx.save(_with_int8_weights(onnx.load(copy, load_external_data=False)), copy)
+        onnx.save(_with_int8_weights(onnx.load(model, load_external_data=False)), copy)
+        data = model.with_name(model.name + ".data")
+        if data.exists():
+            shutil.copyfile(data, copy.with_name(data.name))
         convert_onnx_models_to_ort(
             copy,
             output_dir=Path(folder),

@@ -91,3 +91,15 @@ def test_another_weight_gives_another_hash(
     onnx.save(model, tmp_path / "model.onnx")
     hashes = [integers.integers_sha256(m, [x.numpy()]) for m in (path, tmp_path / "model.onnx")]
     assert hashes[0] != hashes[1]
+
+
+def test_the_bundle_s_files_are_left_alone(lowered: tuple[Path, torch.Tensor]) -> None:
+    """Not even linked to: onnx refuses to read external data that has several links meanwhile."""
+    model, x = lowered
+    files = sorted(model.parent.iterdir())
+    before = [file.stat().st_ctime_ns for file in files]
+    assert model.with_name("model.onnx.data") in files
+    parity.compare_stage(model, [x.numpy()], variant="function", optimization="off")
+    integers.integers_sha256(model, [x.numpy()])
+    assert [file.stat().st_ctime_ns for file in files] == before
+    assert sorted(model.parent.iterdir()) == files
