@@ -23,7 +23,7 @@ from quantface_export.errors import QuantfaceError
 from quantface_export.image_size import ImageSize
 from quantface_export.stages import STAGE_INPUTS, STAGES
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "quantface.json"
 GOLDEN = "golden/golden.npz"
 OTHER_GOLDEN = "golden/{size}.npz"

@@ -14,16 +14,23 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from onnx_ops import quantized_conv as conv_op
+from onnx_ops import quantized_linear as linear_op
 from onnx_ops.hadamard import rotate
 from onnx_ops.integer import matmul_accumulate, quantize
-from onnx_ops.quantized_conv import LOW_RANK, PLAIN, ConvGrid, low_rank_branch, quantized_conv
+from onnx_ops.quantized_conv import ConvGrid, low_rank_branch, quantized_conv
+from onnx_ops.quantized_linear import linear_branch
 
 Array = NDArray[Any]
 
-INTEGER_CONVS: Final = ("QLinearConv", PLAIN, LOW_RANK)
-"""By ONNX Runtime from the function body, or by the native kernels."""
+CONVS: Final = (conv_op.PLAIN, conv_op.LOW_RANK)
+LINEARS: Final = (linear_op.PLAIN, linear_op.LOW_RANK)
 
-INTEGER_PRODUCTS: Final = ("MatMulIntegerToFloat",)
+FUSED_OPS: Final = {
+    "conv": ("QLinearConv", *CONVS),
+    "linear": ("MatMulIntegerToFloat", *LINEARS),
+}
+"""What a layer must run as: made by ONNX Runtime of the function body, or the native kernels'."""
 
 GROUP_BYTES = 2 << 30
 """A run that returns values of layers returns those of as many as fit in about this."""
@@ -41,17 +48,17 @@ class LayerRecord:
         kind: ``conv`` or ``linear``.
         x: Name of the float value it reads, before its transform.
         codes: Name of its uint8 input codes.
-        out: Name of its float result: a convolution with its branch, a linear layer's product.
+        out: Name of its float result.
         d: Multiplier of the online transform, None without one: (C,), or shaped to multiply
             ``x`` where nothing is rotated.
         rotated: Whether a Hadamard rotation follows the multiplier.
         scale, zero_point, top: Grid of the input codes.
-        weight: int8 codes, (F, C, kh, kw) or (K, N).
-        weight_scale: (F,) or (N,) float32.
-        bias: (F,) int32 of a convolution, None for linear layers.
+        weight: int8 codes, (F, C, kh, kw) or (F, C).
+        weight_scale: (F,) float32.
+        bias: (F,), int32 of a convolution and float32 of a linear layer.
         out_scale, out_zero_point: Grid of a convolution's output.
         strides, pads: Geometry of a convolution.
-        branch: Low-rank factors of a convolution, (r, C, kh, kw) and (F, r, 1, 1) float32.
+        branch: Low-rank factors, float32: (r, C, kh, kw) and (F, r, 1, 1), or (r, C) and (F, r).
     """
 
     name: str
@@ -66,7 +73,7 @@ class LayerRecord:
     top: int
     weight: NDArray[np.int8]
     weight_scale: NDArray[np.float32]
-    bias: NDArray[np.int32] | None
+    bias: Array
     out_scale: np.float32
     out_zero_point: int
     strides: tuple[int, int]
@@ -81,7 +88,7 @@ class LayerRecord:
     @property
     def fused_ops(self) -> tuple[str, ...]:
         """What ONNX Runtime must make of the layer: one of these."""
-        return INTEGER_CONVS if self.kind == "conv" else INTEGER_PRODUCTS
+        return FUSED_OPS[self.kind]
 
     def input_codes(self, x: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The reference's codes for this float input."""
@@ -92,8 +99,7 @@ class LayerRecord:
     def result(self, codes: NDArray[np.uint8]) -> Array:
         """The reference's integers for these codes: output codes, or accumulators."""
         if self.kind == "linear":
-            return matmul_accumulate(codes, self.zero_point, self.weight)
-        assert self.bias is not None
+            return matmul_accumulate(codes, self.zero_point, self.weight.T)
         grid = ConvGrid(
             x_scale=self.scale,
             x_zero_point=self.zero_point,
@@ -112,7 +118,9 @@ class LayerRecord:
         """
         y = out.astype(np.float64)
         if self.kind == "linear":
-            return np.rint(y / (np.float64(self.scale) * self.weight_scale))
+            if self.branch is not None:
+                y -= linear_branch(x, *self.branch)
+            return np.rint((y - self.bias) / (np.float64(self.scale) * self.weight_scale))
         if self.branch is not None:
             y -= low_rank_branch(x, *self.branch, strides=self.strides, pads=self.pads)
         return np.rint(y / self.out_scale) + self.out_zero_point
@@ -179,15 +187,10 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
         return cast(list[Array], ReferenceEvaluator(node).run(None, values))[0]
 
     for node in graph.node:
-        if conv := node.op_type in (PLAIN, LOW_RANK):
-            codes, scale_name, zero_name, weight, weight_scale, bias, *rest = node.input
-            name = node.name.removesuffix("/y")
-        elif node.op_type == "MatMul" and node.name.endswith("/product"):
-            codes, scale_name, zero_name = producer[node.input[0]].input
-            weight, weight_scale = producer[node.input[1]].input
-            name = node.name.removesuffix("/product")
-        else:
+        if node.op_type not in CONVS + LINEARS:
             continue
+        conv = node.op_type in CONVS
+        codes, scale_name, zero_name, weight, weight_scale, bias, *rest = node.input
         scale = np.float32(array(scale_name)[()])
         zero_point = int(array(zero_name)[()])
         rounding = producer[codes]
@@ -203,9 +206,10 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
         if source.endswith("/balanced"):
             source, multiplier = producer[source].input
             d = array(multiplier)
+        low_rank = node.op_type in (conv_op.LOW_RANK, linear_op.LOW_RANK)
         geometry = {a.name: tuple(a.ints) for a in node.attribute}
         yield LayerRecord(
-            name=name,
+            name=node.name.removesuffix("/y"),
             kind="conv" if conv else "linear",
             x=source,
             codes=codes,
@@ -217,10 +221,10 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
             top=top,
             weight=array(weight).astype(np.int8),
             weight_scale=array(weight_scale),
-            bias=array(bias) if conv else None,
+            bias=array(bias),
             out_scale=np.float32(array(rest[0])[()]) if conv else np.float32(1),
             out_zero_point=int(array(rest[1])[()]) if conv else 0,
             strides=geometry.get("strides", (1, 1)),
             pads=geometry.get("pads", (0, 0, 0, 0)),
-            branch=(array(rest[3]), array(rest[4])) if node.op_type == LOW_RANK else None,
+            branch=(array(rest[-2]), array(rest[-1])) if low_rank else None,
         )

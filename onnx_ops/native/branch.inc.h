@@ -1,5 +1,5 @@
 // The branch's first factor, down * x, by blocks of pixels or of Winograd tiles. Included after
-// product.inc.h.
+// linear.inc.h.
 
 // Columns first + stride * i of one row of x, 0 outside of it.
 void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t stride,
@@ -223,6 +223,7 @@ struct BranchBlock {
 };
 
 void run_branch(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
+  if (call.plan->linear) return run_line_branch(call, first, last);
   BranchBlock block(call, scratch);
   for (std::int64_t item = first; item < last; ++item) block.run(item);
 }

@@ -91,8 +91,10 @@ void set_constants(const ConvConstants& constants, ConvPlan* plan) {
       if (!plan->winograd || position == 5) sum += static_cast<std::uint32_t>(*start);
       *start *= plan->winograd ? -transform_offset(position, plan->top) : 0;
     }
-    plan->bias[f] = static_cast<std::int32_t>(static_cast<std::uint32_t>(constants.bias[f]) -
+    const std::int32_t bias = plan->linear ? 0 : constants.bias[f];
+    plan->bias[f] = static_cast<std::int32_t>(static_cast<std::uint32_t>(bias) -
                                               sum * static_cast<std::uint32_t>(plan->zero_point));
+    if (plan->linear) plan->offset[f] = constants.offset[f];
     plan->multiplier[f] = constants.x_scale * constants.weight_scale[f] / plan->y_scale;
     for (int r = 0; r < plan->rank; ++r) {
       plan->up[(block * plan->rank + r) * plan->outputs + output] = constants.up[f * plan->rank + r];
@@ -139,6 +141,7 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
   }
   const std::int64_t filters = std::int64_t{plan->blocks} * plan->outputs;
   made = made && allocate(&plan->bias, filters) && allocate(&plan->multiplier, filters) &&
+         allocate(&plan->offset, plan->linear ? filters : 0) &&
          allocate(&plan->up, filters * plan->rank) &&
          allocate(&plan->down, std::int64_t{plan->rank_blocks} * plan->branch_positions *
                                    g.channels * plan->outputs);
@@ -159,11 +162,12 @@ void free_conv_plan(ConvPlan* plan) {
   std::free(plan->start);
   std::free(plan->bias);
   std::free(plan->multiplier);
+  std::free(plan->offset);
   std::free(plan->up);
   std::free(plan->down);
   plan->weights = nullptr;
   plan->start = plan->bias = nullptr;
-  plan->multiplier = plan->up = plan->down = nullptr;
+  plan->multiplier = plan->offset = plan->up = plan->down = nullptr;
 }
 
 }  // namespace quantface

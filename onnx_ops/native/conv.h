@@ -1,10 +1,15 @@
-// Convolutions of codes by small integer weights, as plain C++:
+// Convolutions and linear layers of codes by small integer weights, as plain C++:
 //
 //   a = bias + sum (code - zero_point) * weight                 int32, exact
 //   o = clamp(round(float(a) * multiplier) + y_zero, 0, 255)    ties to even
 //   y = y_scale * (o - y_zero) + up @ (down * x)                float
 //
-// as onnx_ops/quantized_conv.py defines it. Products of 4-bit numbers are summed in int16 for as
+// as onnx_ops/quantized_conv.py defines it, and as onnx_ops/quantized_linear.py does
+//
+//   y = float(a) * multiplier + offset + up @ (down * x)        float
+//
+// A linear layer is a convolution of one tap, on an image of one row, whose x and y have their
+// channels last. Products of 4-bit numbers are summed in int16 for as
 // long as no sum of these very weights can leave it, then in int32.
 //
 //   3x3, stride 1   Winograd's F(2x2, 3x3): 16 products of matrices instead of 36 for four pixels.
@@ -54,6 +59,7 @@ struct ConvPlan {
   int zero_point = 0;
   float y_scale = 1;
   int y_zero = 0;
+  bool linear = false;
   int rank = 0;
   int outputs = 0;    // filters of one block
   int blocks = 0;
@@ -65,6 +71,7 @@ struct ConvPlan {
   std::int32_t* start = nullptr;      // (blocks, positions, outputs), where sums begin
   std::int32_t* bias = nullptr;       // (blocks, outputs)
   float* multiplier = nullptr;        // (blocks, outputs)
+  float* offset = nullptr;            // (blocks, outputs), of a linear layer
   float* up = nullptr;                // (blocks, rank, outputs)
   bool branch_winograd = false;
   int branch_positions = 0;           // taps, or 16
@@ -76,7 +83,8 @@ struct ConvPlan {
 struct ConvConstants {
   ConvWeights weights;
   const float* weight_scale;       // (filters,)
-  const std::int32_t* bias;        // (filters,)
+  const std::int32_t* bias;        // (filters,) of a convolution
+  const float* offset;             // (filters,) of a linear layer
   float x_scale;
   const float* down;               // (rank, channels, kh, kw), or null
   const float* up;                 // (filters, rank), or null
@@ -95,10 +103,11 @@ struct ConvCall {
   int first = 0, band = 0;              // blocks of filters whose weights are in order now
   std::int8_t* weights = nullptr;       // the plan's, or the band's: band_bytes
   ConvWeights source;                   // what a plan without weights was made of
-  const std::uint8_t* codes = nullptr;  // (images, channels, height, width)
-  const float* x = nullptr;             // (images, channels, height, width), or null
-  float* y = nullptr;                   // (images, filters, out_height, out_width)
+  const std::uint8_t* codes = nullptr;  // (images, channels, height, width); linear: (width, channels)
+  const float* x = nullptr;             // the same shape, or null
+  float* y = nullptr;                   // (images, filters, out_height, out_width); (width, filters)
   std::uint8_t* padded = nullptr;       // padded_bytes, aligned to 64: codes, channels last
+  const std::uint8_t* pixels = nullptr; // what products read: padded, or a linear layer's codes
   float* low = nullptr;                 // (images, out_height, out_width, low_row): down * x
   std::int64_t low_row = 0;
   std::int64_t low_block = 0, low_blocks = 0;  // pixels or tiles of one image
@@ -106,7 +115,7 @@ struct ConvCall {
 
 // Output sizes, blocks and the padded image; false where the window does not fit.
 bool set_conv_sizes(const Kernels& kernels, ConvCall* call);
-std::size_t padded_bytes(const ConvCall& call);
+std::size_t padded_bytes(const ConvCall& call);  // 0 if products read the codes
 std::size_t low_bytes(const ConvCall& call);
 std::size_t band_bytes(const ConvCall& call);  // 0 if the plan has weights
 std::int64_t pad_items(const ConvCall& call);   // rows of the padded images

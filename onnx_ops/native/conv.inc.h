@@ -3,6 +3,7 @@
 // Channels-first rows of codes become channels-last ones, with the zero point around them and in
 // channels that do not exist.
 void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
+  if (c.plan->linear) return pad_lines(c, first, last);
   const ConvGeometry& g = c.plan->geometry;
   const int zero = c.plan->zero_point;
   const std::int64_t depth = c.padded_channels, row_bytes = c.padded_width * depth;
@@ -104,14 +105,14 @@ struct ConvBlock {
         finish_tiles(filters, columns);
       } else {
         multiply_pixels<kSums>(filters);
-        finish_pixels(filters);
+        plan.linear ? finish_lines(filters) : finish_pixels(filters);
       }
     }
   }
 
   const std::uint8_t* padded_at(std::int64_t row, std::int64_t column) const {
     const std::int64_t line = image * c.padded_height + row;
-    return c.padded + (line * c.padded_width + column) * c.padded_channels;
+    return c.pixels + (line * c.padded_width + column) * c.padded_channels;
   }
 
   std::int64_t tile_bytes() const { return c.padded_channels + kTileGap; }
@@ -215,6 +216,24 @@ struct ConvBlock {
       }
     }
     emit(steps, count, begin, filters);
+  }
+
+  void finish_lines(int filters) {
+    const std::int64_t filter = std::int64_t{filters} * kOutputs, row = plan.geometry.filters;
+    for (std::int64_t p = 0; p < count; ++p) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kOutputs; v += kWidth) {
+        const I sum = load_as<I>(sums + p * kOutputs + v) + load_as<I>(plan.bias + filter + v);
+        const F product = __builtin_convertvector(sum, F) * load(plan.multiplier + filter + v);
+        store(steps + p * kOutputs + v, product + load(plan.offset + filter + v));
+      }
+    }
+    if (plan.rank > 0) add_branch(steps, count, begin * c.low_row, filters);
+    const std::int64_t existing = row - filter < kOutputs ? row - filter : kOutputs;
+    for (std::int64_t p = 0; p < count; ++p) {
+      __builtin_memcpy(c.y + (begin + p) * row + filter, steps + p * kOutputs,
+                       static_cast<std::size_t>(existing) * sizeof(float));
+    }
   }
 
   // Steps become y_scale * steps + up @ low.

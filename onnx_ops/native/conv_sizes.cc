@@ -38,6 +38,7 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
   }
   const std::int64_t vector = 4 * kernels.conv.lanes;
   c.padded_channels = (g.channels + vector - 1) / vector * vector;
+  if (plan.linear && g.channels % 4 == 0) c.padded_channels = g.channels;
   share(pixels, most, kernels.conv.rows, &c.block_pixels, &c.blocks);
   const bool tiles = plan.branch_winograd;
   const std::int64_t rows = tiles ? (c.out_height + 1) / 2 : c.out_height;
@@ -61,6 +62,7 @@ std::size_t band_bytes(const ConvCall& c) {
 }
 
 std::size_t padded_bytes(const ConvCall& c) {
+  if (c.plan->linear && c.padded_channels == c.plan->geometry.channels) return 0;
   return static_cast<std::size_t>(c.images * c.padded_height * c.padded_width * c.padded_channels);
 }
 
@@ -73,7 +75,10 @@ std::int64_t branch_items(const ConvCall& c) {
   return c.plan->rank == 0 ? 0 : c.images * c.low_blocks;
 }
 
-std::int64_t pad_items(const ConvCall& c) { return c.images * c.padded_height; }
+std::int64_t pad_items(const ConvCall& c) {
+  if (padded_bytes(c) == 0) return 0;
+  return c.plan->linear ? c.width : c.images * c.padded_height;
+}
 
 std::int64_t conv_items(const ConvCall& c) { return c.images * c.blocks * c.groups; }
 

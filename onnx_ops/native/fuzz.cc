@@ -39,6 +39,8 @@ class Fuzz {
       case 2:
       case 4: return hadamard_round(op);
       case 3: return norm_round(op);
+      case 6:
+      case 9: return linear_round(op);
       default: return conv_round(op);
     }
   }
@@ -124,6 +126,38 @@ class Fuzz {
       if (values[i].data.size() >= 4 && below(32)) std::memcpy(values[i].data.data(), &scale, 4);
     }
     if (!values[2].data.empty() && below(32)) values[2].data[0] = static_cast<unsigned char>(values[2].data[0] % (top + 1));
+    if (below(2)) {
+      for (const OrtValue& value : values) info.constants.push_back(&value);
+    }
+    infer(op, info, values);
+    return compute(op, info, values, branch ? 1e-3 : 0);
+  }
+
+  bool linear_round(const CustomOp& op) {
+    const bool branch = op.GetInputTypeCount(&op) == 9;
+    const auto size = [this](std::size_t most) { return static_cast<std::int64_t>(1 + below(most)); };
+    const std::int64_t least = below(32) == 0 ? 1040 : 0;  // enough for weights that are not kept
+    const std::int64_t c = least + size(70), f = least + size(40), rank = size(20);
+    static const std::int64_t tops[] = {1, 7, 15, 63, 127, 255, -1, 256};
+    OrtKernelInfo info;
+    const std::int64_t top = info.attributes["top"] = tops[below(64) == 0 ? 6 + below(2) : below(6)];
+    if (below(32) == 0) info.attributes.clear();
+    Dims lines;
+    for (std::size_t i = below(3); i > 0; --i) lines.push_back(size(30));
+    lines.push_back(c);
+    const Dims one = {}, filters = {f};
+    const std::vector<Dims> dims = {lines, one, one, {f, c}, filters, filters, lines, {rank, c}, {f, rank}};
+    std::vector<OrtValue> values(op.GetInputTypeCount(&op));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      Dims shape = dims[i];
+      if (below(100) == 0) shape.resize(below(20), 2);
+      if (below(100) == 0 && !shape.empty()) shape[below(shape.size())] = static_cast<std::int64_t>(below(5));
+      fill(&values[i], shape, op.GetInputType(&op, i), i > 3);
+    }
+    for (unsigned char& code : values[0].data) code = static_cast<unsigned char>(code % (std::max<std::int64_t>(top, 0) + 1));
+    const float scale = 0.01f;
+    if (values[1].data.size() >= 4 && below(32)) std::memcpy(values[1].data.data(), &scale, 4);
+    if (!values[2].data.empty() && below(32)) values[2].data[0] = 0;
     if (below(2)) {
       for (const OrtValue& value : values) info.constants.push_back(&value);
     }

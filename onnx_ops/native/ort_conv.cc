@@ -1,46 +1,12 @@
-// The operators QuantizedConv and QuantizedConvLowRank for ONNX Runtime: attributes, constants,
+// QuantizedConv, QuantizedLinear and the same with a low-rank branch for ONNX Runtime: attributes and
 // shapes. Weights are put into the kernels' order once, when they are constants, or at each call: those
 // that are not, and large ones of four bits, of which nothing is kept but ONNX Runtime's own tensor.
-#include <cstdlib>
-#include <cstring>
-#include <new>
-
-#include "ort_host.h"
+#include "ort_conv.h"
 
 namespace quantface {
 namespace {
 
-enum InputIndex : std::size_t {
-  kCodes, kXScale, kXZero, kWeight, kWeightScale, kBias, kYScale, kYZero, kX, kDown, kUp
-};
-constexpr std::size_t kPlainInputs = kX, kBranchInputs = kUp + 1;
-
-constexpr struct {
-  const char* name;
-  int type;
-} kInputs[kBranchInputs] = {
-    {"codes", ort::kUint8},        {"x_scale", ort::kFloat}, {"x_zero_point", ort::kUint8},
-    {"weight", ort::kInt8},        {"weight_scale", ort::kFloat}, {"bias", ort::kInt32},
-    {"y_scale", ort::kFloat},      {"y_zero_point", ort::kUint8}, {"x", ort::kFloat},
-    {"down", ort::kFloat},         {"up", ort::kFloat},
-};
-
 constexpr std::int64_t kInlineProducts = 1 << 20;  // fewer are not worth a second thread
-
-struct Kernel {
-  Api api;
-  const Kernels* kernels = nullptr;
-  bool branch = false;
-  bool four_bits = false;  // weights are INT4
-  ConvGeometry geometry;
-  int top = 255;
-  bool planned = false;  // whether every constant was one
-  ConvPlan plan;
-};
-
-int input_type(bool four_bits, std::size_t index) {
-  return four_bits && index == kWeight ? int{ort::kInt4} : kInputs[index].type;
-}
 
 long long number(std::int64_t value) { return static_cast<long long>(value); }
 
@@ -63,131 +29,39 @@ OrtStatus* read_list(const Api& api, const OrtKernelInfo* info, const char* name
   return nullptr;
 }
 
-OrtStatus* read_attributes(const OrtKernelInfo* info, Kernel* kernel) {
+OrtStatus* read_attributes(const OrtKernelInfo* info, ConvKernel* kernel) {
   const Api& api = kernel->api;
   ConvGeometry& g = kernel->geometry;
-  RETURN_IF_ERROR(read_list(api, info, "kernel_shape", 1, kMaxTaps, 2, g.kernel));
-  RETURN_IF_ERROR(read_list(api, info, "strides", 1, kMostPad, 2, g.stride));
-  RETURN_IF_ERROR(read_list(api, info, "pads", 0, kMostPad, 4, g.pads));
   std::int64_t top = 0;
   RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "top", &top));
   if (top < 0 || top > 255) return invalid(api, "top must be from 0 to 255, got %lld", number(top));
+  kernel->top = static_cast<int>(top);
+  if (kernel->linear) return nullptr;
+  RETURN_IF_ERROR(read_list(api, info, "kernel_shape", 1, kMaxTaps, 2, g.kernel));
+  RETURN_IF_ERROR(read_list(api, info, "strides", 1, kMostPad, 2, g.stride));
+  RETURN_IF_ERROR(read_list(api, info, "pads", 0, kMostPad, 4, g.pads));
   if (g.kernel[0] * g.kernel[1] > kMaxTaps) {
     return invalid(api, "kernel_shape must have at most %d taps, got %lld x %lld", kMaxTaps,
                    number(g.kernel[0]), number(g.kernel[1]));
   }
-  kernel->top = static_cast<int>(top);
   return nullptr;
-}
-
-// ---- constants
-
-OrtStatus* read_one_float(const Api& api, const char* name, const Input& input, float* value) {
-  if (input.shape.count() != 1) {
-    return invalid(api, "%s must hold one value, got %s", name, Text(input.shape).chars);
-  }
-  std::memcpy(value, input.data, sizeof *value);
-  if (*value > 0 && *value <= 3.4028234e38f) return nullptr;
-  return invalid(api, "%s must be positive and finite, got %g", name, static_cast<double>(*value));
-}
-
-OrtStatus* read_one_code(const Api& api, const char* name, const Input& input, int* value) {
-  if (input.shape.count() != 1) {
-    return invalid(api, "%s must hold one value, got %s", name, Text(input.shape).chars);
-  }
-  *value = *input.as<std::uint8_t>();
-  return nullptr;
-}
-
-OrtStatus* make_plan(const Kernel& kernel, const Input* inputs, ConvPlan* plan) {
-  const Api& api = kernel.api;
-  ConvConstants constants{};
-  plan->geometry = kernel.geometry;
-  plan->top = kernel.top;
-  ConvGeometry& g = plan->geometry;
-  const Shape& weight = inputs[kWeight].shape;
-  if (weight.rank != 4 || weight.dims[2] != g.kernel[0] || weight.dims[3] != g.kernel[1] ||
-      weight.count() == 0) {
-    return invalid(api, "weight must be (F,C,%lld,%lld), got %s", number(g.kernel[0]),
-                   number(g.kernel[1]), Text(weight).chars);
-  }
-  g.filters = weight.dims[0];
-  g.channels = weight.dims[1];
-  const Shape per_filter = shape_of({g.filters});
-  RETURN_IF_ERROR(expect(api, "weight_scale", inputs[kWeightScale].shape, per_filter));
-  RETURN_IF_ERROR(expect(api, "bias", inputs[kBias].shape, per_filter));
-  RETURN_IF_ERROR(read_one_float(api, "x_scale", inputs[kXScale], &constants.x_scale));
-  RETURN_IF_ERROR(read_one_float(api, "y_scale", inputs[kYScale], &plan->y_scale));
-  RETURN_IF_ERROR(read_one_code(api, "x_zero_point", inputs[kXZero], &plan->zero_point));
-  RETURN_IF_ERROR(read_one_code(api, "y_zero_point", inputs[kYZero], &plan->y_zero));
-  if (plan->zero_point > plan->top) {
-    return invalid(api, "x_zero_point %d is above top %d", plan->zero_point, plan->top);
-  }
-  if (kernel.branch) {
-    const Shape& down = inputs[kDown].shape;
-    const std::int64_t rank = down.rank == 4 ? down.dims[0] : 0;
-    if (rank < 1 || rank > kMostPad) {
-      return invalid(api, "down must have 1 to %lld rows, got %s", number(kMostPad), Text(down).chars);
-    }
-    RETURN_IF_ERROR(expect(api, "down", down, shape_of({rank, g.channels, g.kernel[0], g.kernel[1]})));
-    RETURN_IF_ERROR(expect(api, "up", inputs[kUp].shape, shape_of({g.filters, rank, 1, 1})));
-    plan->rank = static_cast<int>(rank);
-    constants.down = inputs[kDown].as<float>();
-    constants.up = inputs[kUp].as<float>();
-  }
-  constants.weights = {inputs[kWeight].data, kernel.four_bits};
-  constants.weight_scale = inputs[kWeightScale].as<float>();
-  constants.bias = inputs[kBias].as<std::int32_t>();
-  return make_conv_plan(*kernel.kernels, constants, plan) ? nullptr : out_of_memory(api);
-}
-
-bool is_constant(std::size_t index) { return index != kCodes && index != kX; }
-
-std::size_t input_count(const Kernel& kernel) {
-  return kernel.branch ? kBranchInputs : kPlainInputs;
 }
 
 // Plans ahead if all constants are known.
-OrtStatus* plan_ahead(const OrtKernelInfo* info, Kernel* kernel) {
+OrtStatus* plan_ahead(const OrtKernelInfo* info, ConvKernel* kernel) {
   const Api& api = kernel->api;
-  Input inputs[kBranchInputs];
-  for (std::size_t i = 0; i < input_count(*kernel); ++i) {
-    if (!is_constant(i)) continue;
+  const Roles roles = roles_of(kernel->linear, kernel->branch);
+  Inputs inputs;
+  for (std::size_t i = 0; i < roles.count; ++i) {
+    if (!is_constant(roles.list[i])) continue;
     int constant = 0;
     const OrtValue* value = nullptr;
     RETURN_IF_ERROR(api.KernelInfoGetConstantInput_tensor(info, i, &constant, &value));
     if (constant == 0 || value == nullptr) return nullptr;
-    RETURN_IF_ERROR(read_tensor(api, value, kInputs[i].name, input_type(kernel->four_bits, i),
-                                &inputs[i]));
+    RETURN_IF_ERROR(read_role(*kernel, value, roles.list[i], &inputs));
   }
   RETURN_IF_ERROR(make_plan(*kernel, inputs, &kernel->plan));
   kernel->planned = true;
-  return nullptr;
-}
-
-void destroy_kernel(void* memory) {
-  free_conv_plan(&static_cast<Kernel*>(memory)->plan);
-  std::free(memory);
-}
-
-OrtStatus* create_kernel(const ort::CustomOp* self, const OrtApi* table, const OrtKernelInfo* info,
-                         void** result) {
-  *result = nullptr;
-  const Api api(table);
-  void* memory = std::malloc(sizeof(Kernel));
-  if (memory == nullptr) return out_of_memory(api);
-  Kernel* kernel = new (memory) Kernel;
-  kernel->api = api;
-  kernel->branch = as_op(self).branch;
-  kernel->four_bits = as_op(self).four_bits;
-  OrtStatus* status = choose_kernels(api, &kernel->kernels);
-  if (status == nullptr) status = read_attributes(info, kernel);
-  if (status == nullptr) status = plan_ahead(info, kernel);
-  if (status != nullptr) {
-    destroy_kernel(kernel);
-    return status;
-  }
-  *result = kernel;
   return nullptr;
 }
 
@@ -217,12 +91,13 @@ void run_expand(const void* data, std::int64_t first, std::int64_t last, void*) 
   expand_band(work.kernels, work.call, first, last);
 }
 
-OrtStatus* run_conv(const Kernel& kernel, const OrtKernelContext* context, ConvCall* call) {
+OrtStatus* run_conv(const ConvKernel& kernel, const OrtKernelContext* context, ConvCall* call) {
   const Api& api = kernel.api;
   const Memory padded(padded_bytes(*call) + 64), low(low_bytes(*call) + 64);
   const Memory band(band_bytes(*call) + 64);
   if (padded.data == nullptr || low.data == nullptr || band.data == nullptr) return out_of_memory(api);
   call->padded = static_cast<std::uint8_t*>(padded.data);
+  call->pixels = pad_items(*call) > 0 ? call->padded : call->codes;
   call->low = static_cast<float*>(low.data);
   const ConvPlan& plan = *call->plan;
   const Work work = {*call, *kernel.kernels};
@@ -230,11 +105,9 @@ OrtStatus* run_conv(const Kernel& kernel, const OrtKernelContext* context, ConvC
                            plan.geometry.channels > kInlineProducts;
   RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::pad>, pad_items(*call),
                             1, threads));
-  if (plan.rank > 0) {
-    RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::branch>,
-                              branch_items(*call), branch_scratch(*call, plan.outputs).bytes,
-                              threads));
-  }
+  RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::branch>,
+                            branch_items(*call), branch_scratch(*call, plan.outputs).bytes,
+                            threads));
   call->weights = plan.weights == nullptr ? static_cast<std::int8_t*>(band.data) : plan.weights;
   for (const int most = call->band; call->first < plan.blocks; call->first += most) {
     if (call->band > plan.blocks - call->first) call->band = plan.blocks - call->first;
@@ -247,26 +120,46 @@ OrtStatus* run_conv(const Kernel& kernel, const OrtKernelContext* context, ConvC
   return nullptr;
 }
 
-OrtStatus* compute_planned(const Kernel& kernel, OrtKernelContext* context, const Input* inputs,
-                           const ConvPlan& plan) {
+// Sizes of the call; rows of a linear layer are the pixels of one line.
+OrtStatus* set_image(const ConvKernel& kernel, const Shape& codes, ConvCall* call, Shape* y) {
   const Api& api = kernel.api;
-  const ConvGeometry& g = plan.geometry;
-  const Shape& codes = inputs[kCodes].shape;
+  const ConvGeometry& g = call->plan->geometry;
+  if (kernel.linear) {
+    if (codes.rank < 1 || codes.dims[codes.rank - 1] != g.channels) {
+      return invalid(api, "codes must be (...,%lld), got %s", number(g.channels),
+                     Text(codes).chars);
+    }
+    call->images = call->height = 1;
+    call->width = codes.count(0, codes.rank - 1);
+    *y = codes;
+    y->dims[y->rank - 1] = g.filters;
+    if (call->width > 0) set_conv_sizes(*kernel.kernels, call);
+    return nullptr;
+  }
   if (codes.rank != 4 || codes.dims[1] != g.channels) {
     return invalid(api, "codes must be (N,%lld,H,W), got %s", number(g.channels),
                    Text(codes).chars);
   }
-  ConvCall call;
-  call.plan = &plan;
-  call.images = codes.dims[0];
-  call.height = codes.dims[2];
-  call.width = codes.dims[3];
-  if (kernel.branch) RETURN_IF_ERROR(expect(api, "x", inputs[kX].shape, codes));
-  if (!set_conv_sizes(*kernel.kernels, &call)) {
+  call->images = codes.dims[0];
+  call->height = codes.dims[2];
+  call->width = codes.dims[3];
+  if (!set_conv_sizes(*kernel.kernels, call)) {
     return invalid(api, "kernel_shape %lld x %lld does not fit the padded codes %s",
                    number(g.kernel[0]), number(g.kernel[1]), Text(codes).chars);
   }
-  const Shape shape = shape_of({call.images, g.filters, call.out_height, call.out_width});
+  *y = shape_of({call->images, g.filters, call->out_height, call->out_width});
+  return nullptr;
+}
+
+OrtStatus* compute_planned(const ConvKernel& kernel, OrtKernelContext* context,
+                           const Inputs& inputs, const ConvPlan& plan) {
+  const Api& api = kernel.api;
+  const Shape& codes = inputs[kCodes].shape;
+  ConvCall call;
+  call.plan = &plan;
+  Shape shape;
+  RETURN_IF_ERROR(set_image(kernel, codes, &call, &shape));
+  if (kernel.branch) RETURN_IF_ERROR(expect(api, "x", inputs[kX].shape, codes));
   void* y = nullptr;
   RETURN_IF_ERROR(output(api, context, shape, &y));
   if (y == nullptr || shape.count() == 0) return nullptr;
@@ -278,13 +171,16 @@ OrtStatus* compute_planned(const Kernel& kernel, OrtKernelContext* context, cons
 }
 
 OrtStatus* compute(void* self, OrtKernelContext* context) {
-  const Kernel& kernel = *static_cast<const Kernel*>(self);
-  Input inputs[kBranchInputs];
-  for (std::size_t i = 0; i < input_count(kernel); ++i) {
-    const bool kept = i != kWeight || kernel.plan.weights != nullptr;
-    if (kernel.planned && is_constant(i) && kept) continue;
-    RETURN_IF_ERROR(read_input(kernel.api, context, i, kInputs[i].name,
-                               input_type(kernel.four_bits, i), &inputs[i]));
+  const ConvKernel& kernel = *static_cast<const ConvKernel*>(self);
+  const Roles roles = roles_of(kernel.linear, kernel.branch);
+  Inputs inputs;
+  for (std::size_t i = 0; i < roles.count; ++i) {
+    const Role role = roles.list[i];
+    const bool kept = role != kWeight || kernel.plan.weights != nullptr;
+    if (kernel.planned && is_constant(role) && kept) continue;
+    const OrtValue* value = nullptr;
+    RETURN_IF_ERROR(kernel.api.KernelContext_GetInput(context, i, &value));
+    RETURN_IF_ERROR(read_role(kernel, value, role, &inputs));
   }
   if (kernel.planned) return compute_planned(kernel, context, inputs, kernel.plan);
   ConvPlan plan;
@@ -294,29 +190,42 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   return status;
 }
 
+const char* op_name(const ort::CustomOp* op) {
+  if (as_op(op).linear) return as_op(op).branch ? "QuantizedLinearLowRank" : "QuantizedLinear";
+  return as_op(op).branch ? "QuantizedConvLowRank" : "QuantizedConv";
+}
+
 }  // namespace
+
+OrtStatus* ConvKernel::init(const Op& op, const OrtKernelInfo* info) {
+  linear = op.linear;
+  branch = op.branch;
+  four_bits = op.four_bits;
+  RETURN_IF_ERROR(read_attributes(info, this));
+  return plan_ahead(info, this);
+}
 
 Op conv_op(const Api& api, int index) {
   Op op{};
   op.api = api;
   op.branch = index % 2 == 1;
-  op.four_bits = index / 2 == 1;
+  op.four_bits = index / 2 % 2 == 1;
+  op.linear = index / 4 == 1;
   ort::CustomOp& base = op.base;
   base = plain_op();
-  base.GetName = [](const ort::CustomOp* o) {
-    return as_op(o).branch ? "QuantizedConvLowRank" : "QuantizedConv";
-  };
+  base.GetName = op_name;
   base.GetInputType = [](const ort::CustomOp* o, std::size_t i) {
-    return input_type(as_op(o).four_bits, i);
+    const Op& op = as_op(o);
+    return type_of(roles_of(op.linear, op.branch).list[i], op.linear, op.four_bits);
   };
   base.GetInputTypeCount = [](const ort::CustomOp* o) {
-    return as_op(o).branch ? kBranchInputs : kPlainInputs;
+    return roles_of(as_op(o).linear, as_op(o).branch).count;
   };
   base.GetOutputType = [](const ort::CustomOp*, std::size_t) { return int{ort::kFloat}; };
-  base.CreateKernelV2 = create_kernel;
+  base.CreateKernelV2 = create_kernel<ConvKernel>;
   base.KernelComputeV2 = compute;
-  base.KernelDestroy = destroy_kernel;
-  base.InferOutputShapeFn = infer_conv_shape;
+  base.KernelDestroy = destroy_kernel<ConvKernel>;
+  base.InferOutputShapeFn = op.linear ? infer_linear_shape : infer_conv_shape;
   return op;
 }
 

@@ -1,4 +1,4 @@
-// Shape inference of QuantizedConv and QuantizedConvLowRank.
+// Shape inference of QuantizedConv and QuantizedLinear, with a branch and without.
 #include "ort_host.h"
 
 namespace quantface {
@@ -13,44 +13,25 @@ OrtStatus* infer_list(const Api& api, const OrtShapeInferContext* context, const
                         count * sizeof *values, &bytes);
 }
 
+// Rank 0 stands for an unknown or an absurd one.
 OrtStatus* infer_dims(const Api& api, const OrtShapeInferContext* context, std::size_t input,
-                      std::int64_t* dims) {
+                      Shape* shape) {
   OrtTensorTypeAndShapeInfo* info = nullptr;  // the context's own
   std::size_t rank = 0;
   RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(context, input, &info));
   RETURN_IF_ERROR(api.GetDimensionsCount(info, &rank));
-  if (rank != 4) {
-    dims[0] = dims[1] = dims[2] = dims[3] = -1;
-    return nullptr;
-  }
-  return api.GetDimensions(info, dims, rank);
+  if (rank > kMaxRank) return nullptr;
+  shape->rank = static_cast<int>(rank);
+  return api.GetDimensions(info, shape->dims, rank);
 }
 
-}  // namespace
-
-OrtStatus* infer_conv_shape(const ort::CustomOp* self, OrtShapeInferContext* context) {
-  const Api& api = as_op(self).api;
-  std::int64_t codes[4], weight[4], kernel[2] = {}, stride[2] = {}, pads[4] = {};
-  RETURN_IF_ERROR(infer_dims(api, context, std::size_t{0}, codes));
-  RETURN_IF_ERROR(infer_dims(api, context, std::size_t{3}, weight));
-  RETURN_IF_ERROR(infer_list(api, context, "kernel_shape", 2, kernel));
-  RETURN_IF_ERROR(infer_list(api, context, "strides", 2, stride));
-  RETURN_IF_ERROR(infer_list(api, context, "pads", 4, pads));
-  std::int64_t dims[4] = {codes[0], weight[0], -1, -1};
-  for (int i = 0; i < 2; ++i) {
-    const std::int64_t size = codes[2 + i];
-    if (size < 0 || stride[i] < 1 || pads[i] < 0 || pads[2 + i] < 0 || pads[i] > kMostPad ||
-        pads[2 + i] > kMostPad || kernel[i] < 1 || kernel[i] > kMaxTaps) {
-      continue;
-    }
-    const std::int64_t room = size + pads[i] + pads[2 + i] - kernel[i];
-    if (room >= 0) dims[2 + i] = room / stride[i] + 1;
-  }
+OrtStatus* set_output(const Api& api, OrtShapeInferContext* context, const Shape& shape) {
   OrtTensorTypeAndShapeInfo* y = nullptr;
   RETURN_IF_ERROR(api.CreateTensorTypeAndShapeInfo(&y));
   OrtStatus* status = api.SetTensorElementType(y, int{ort::kFloat});
   if (status == nullptr) {
-    status = api.SetDimensions(y, static_cast<const std::int64_t*>(dims), std::size_t{4});
+    status = api.SetDimensions(y, static_cast<const std::int64_t*>(shape.dims),
+                               static_cast<std::size_t>(shape.rank));
   }
   if (status == nullptr) {
     status = api.ShapeInferContext_SetOutputTypeShape(
@@ -58,6 +39,42 @@ OrtStatus* infer_conv_shape(const ort::CustomOp* self, OrtShapeInferContext* con
   }
   api.ReleaseTensorTypeAndShapeInfo(y);
   return status;
+}
+
+}  // namespace
+
+OrtStatus* infer_linear_shape(const ort::CustomOp* self, OrtShapeInferContext* context) {
+  const Api& api = as_op(self).api;
+  Shape y, weight;
+  RETURN_IF_ERROR(infer_dims(api, context, std::size_t{0}, &y));
+  RETURN_IF_ERROR(infer_dims(api, context, std::size_t{3}, &weight));
+  if (y.rank == 0) return nullptr;
+  y.dims[y.rank - 1] = weight.rank == 2 ? weight.dims[0] : -1;
+  return set_output(api, context, y);
+}
+
+OrtStatus* infer_conv_shape(const ort::CustomOp* self, OrtShapeInferContext* context) {
+  const Api& api = as_op(self).api;
+  std::int64_t kernel[2] = {}, stride[2] = {}, pads[4] = {};
+  Shape codes, weight;
+  RETURN_IF_ERROR(infer_dims(api, context, std::size_t{0}, &codes));
+  RETURN_IF_ERROR(infer_dims(api, context, std::size_t{3}, &weight));
+  RETURN_IF_ERROR(infer_list(api, context, "kernel_shape", 2, kernel));
+  RETURN_IF_ERROR(infer_list(api, context, "strides", 2, stride));
+  RETURN_IF_ERROR(infer_list(api, context, "pads", 4, pads));
+  Shape y = shape_of({-1, -1, -1, -1});
+  if (codes.rank == 4) y.dims[0] = codes.dims[0];
+  if (weight.rank == 4) y.dims[1] = weight.dims[0];
+  for (int i = 0; i < 2; ++i) {
+    const std::int64_t size = codes.rank == 4 ? codes.dims[2 + i] : -1;
+    if (size < 0 || stride[i] < 1 || pads[i] < 0 || pads[2 + i] < 0 || pads[i] > kMostPad ||
+        pads[2 + i] > kMostPad || kernel[i] < 1 || kernel[i] > kMaxTaps) {
+      continue;
+    }
+    const std::int64_t room = size + pads[i] + pads[2 + i] - kernel[i];
+    if (room >= 0) y.dims[2 + i] = room / stride[i] + 1;
+  }
+  return set_output(api, context, y);
 }
 
 }  // namespace quantface

@@ -1,7 +1,5 @@
 // The operators Hadamard and HadamardQuantize for ONNX Runtime: attributes and shapes.
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "ort_host.h"
 
@@ -29,6 +27,8 @@ struct Kernel {
   bool channels_last = false;  // of the codes
   std::int64_t qmin = 0;
   std::int64_t qmax = 0;
+
+  OrtStatus* init(const Op& op, const OrtKernelInfo* info);
 };
 
 // ---- attributes
@@ -42,66 +42,44 @@ std::int64_t optional_attribute(const Api& api, const OrtKernelInfo* info, const
   return value;
 }
 
-OrtStatus* read_attributes(const Op& op, const OrtKernelInfo* info, Kernel* kernel) {
-  const Api& api = kernel->api;
+OrtStatus* Kernel::init(const Op& op, const OrtKernelInfo* info) {
+  x_type = op.x_type;
+  y_type = op.y_type;
   std::int64_t seed = 0, log2 = 0;
-  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "axis", &kernel->axis));
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "axis", &axis));
   RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "seed", &seed));
   RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "log2", &log2));
   const std::int64_t transposed = op.quantize ? 0 : optional_attribute(api, info, "transposed");
-  if (kernel->axis != 1 && kernel->axis != -1) {
+  if (axis != 1 && axis != -1) {
     return invalid(api, "axis must be 1 (channels first) or -1 (channels last), got %lld",
-                   static_cast<long long>(kernel->axis));
+                   static_cast<long long>(axis));
   }
   if (transposed != 0 && transposed != 1) {
     return invalid(api, "transposed must be 0 or 1, got %lld", static_cast<long long>(transposed));
   }
-  if (!make_plan(seed, log2, transposed == 1, &kernel->plan)) {
+  if (!make_plan(seed, log2, transposed == 1, &plan)) {
     return invalid(api,
                    "need seed 1, 12, 20 or 60, log2 >= 0 and seed * 2**log2 <= %d, "
                    "got seed %lld, log2 %lld",
                    kMaxOrder, static_cast<long long>(seed), static_cast<long long>(log2));
   }
   if (!op.quantize) return nullptr;
-  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "qmin", &kernel->qmin));
-  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "qmax", &kernel->qmax));
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "qmin", &qmin));
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "qmax", &qmax));
   const int least = op.y_type == Element::kInt8 ? -128 : 0;
-  if (kernel->qmin < least || kernel->qmax < kernel->qmin || kernel->qmax > least + 255) {
+  if (qmin < least || qmax < qmin || qmax > least + 255) {
     return invalid(api, "need %d <= qmin <= qmax <= %d, got qmin %lld, qmax %lld", least,
-                   least + 255, static_cast<long long>(kernel->qmin),
-                   static_cast<long long>(kernel->qmax));
+                   least + 255, static_cast<long long>(qmin),
+                   static_cast<long long>(qmax));
   }
-  const std::int64_t channels_last = optional_attribute(api, info, "channels_last");
-  if (channels_last != 0 && (channels_last != 1 || kernel->axis != 1)) {
+  const std::int64_t last = optional_attribute(api, info, "channels_last");
+  if (last != 0 && (last != 1 || axis != 1)) {
     return invalid(api, "channels_last must be 0, or 1 with axis 1; got %lld with axis %lld",
-                   static_cast<long long>(channels_last), static_cast<long long>(kernel->axis));
+                   static_cast<long long>(last), static_cast<long long>(axis));
   }
-  kernel->channels_last = channels_last == 1;
+  channels_last = last == 1;
   return nullptr;
 }
-
-OrtStatus* create_kernel(const ort::CustomOp* self, const OrtApi* table, const OrtKernelInfo* info,
-                         void** result) {
-  *result = nullptr;
-  const Op& op = as_op(self);
-  const Api api(table);
-  void* memory = std::malloc(sizeof(Kernel));
-  if (memory == nullptr) return out_of_memory(api);
-  Kernel* kernel = new (memory) Kernel;
-  kernel->api = api;
-  kernel->x_type = op.x_type;
-  kernel->y_type = op.y_type;
-  OrtStatus* status = choose_kernels(api, &kernel->kernels);
-  if (status == nullptr) status = read_attributes(op, info, kernel);
-  if (status != nullptr) {
-    std::free(kernel);
-    return status;
-  }
-  *result = kernel;
-  return nullptr;
-}
-
-void destroy_kernel(void* kernel) { std::free(kernel); }
 
 // (N, C, ...) to (N, ..., C).
 template <class T>
@@ -287,9 +265,9 @@ Op hadamard_op(const Api& api, int index) {
   base.GetOutputType = [](const ort::CustomOp* o, std::size_t) {
     return onnx_type(as_op(o).y_type);
   };
-  base.CreateKernelV2 = create_kernel;
+  base.CreateKernelV2 = create_kernel<Kernel>;
   base.KernelComputeV2 = compute;
-  base.KernelDestroy = destroy_kernel;
+  base.KernelDestroy = destroy_kernel<Kernel>;
   base.InferOutputShapeFn = infer_shape;
   return op;
 }

@@ -121,6 +121,7 @@ void run_task(void* data, std::size_t task) {
 
 OrtStatus* run_items(const Api& api, const OrtKernelContext* context, const void* work,
                      RunItems run, std::int64_t items, std::size_t scratch_bytes, bool threads) {
+  if (items == 0) return nullptr;
   bool failed[kMaxTasks] = {};
   Work w = {work, run, items, 1, scratch_bytes, failed};
   if (threads) w.tasks = items < kMaxTasks ? items : kMaxTasks;

@@ -4,7 +4,9 @@
 // exception, no global state: what lives between calls is one kernel per node.
 #pragma once
 
+#include <cstdlib>
 #include <initializer_list>
+#include <new>
 
 #include "ort_abi.h"
 #include "rotation.h"
@@ -84,8 +86,9 @@ OrtStatus* run_items(const Api& api, const OrtKernelContext* context, const void
 // The shape and type of the first input, symbolic dimensions included.
 OrtStatus* infer_like_x(const ort::CustomOp* self, OrtShapeInferContext* context);
 
-// y of a convolution, where sizes are known.
+// y of a convolution, and of a linear layer, where sizes are known.
 OrtStatus* infer_conv_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
+OrtStatus* infer_linear_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
 
 // The fields of an operator that are the same for all.
 ort::CustomOp plain_op();
@@ -95,6 +98,7 @@ struct Op {
   ort::CustomOp base;
   Api api;
   bool quantize;
+  bool linear;
   bool branch;
   bool four_bits;
   bool silu;
@@ -104,7 +108,35 @@ struct Op {
 
 inline const Op& as_op(const ort::CustomOp* op) { return *reinterpret_cast<const Op*>(op); }
 
-constexpr int kHadamardOps = 6, kConvOps = 4, kNormOps = 2;
+// CreateKernelV2 of operators whose kernel has the fields api and kernels, and init(op, info).
+template <class Kernel>
+OrtStatus* create_kernel(const ort::CustomOp* self, const OrtApi* table, const OrtKernelInfo* info,
+                         void** result) {
+  *result = nullptr;
+  const Api api(table);
+  void* memory = std::malloc(sizeof(Kernel));
+  if (memory == nullptr) return out_of_memory(api);
+  Kernel* kernel = new (memory) Kernel;
+  kernel->api = api;
+  OrtStatus* status = choose_kernels(api, &kernel->kernels);
+  if (status == nullptr) status = kernel->init(as_op(self), info);
+  if (status == nullptr) {
+    *result = kernel;
+    return nullptr;
+  }
+  kernel->~Kernel();
+  std::free(memory);
+  return status;
+}
+
+// KernelDestroy of what create_kernel made.
+template <class Kernel>
+void destroy_kernel(void* kernel) {
+  static_cast<Kernel*>(kernel)->~Kernel();
+  std::free(kernel);
+}
+
+constexpr int kHadamardOps = 6, kConvOps = 8, kNormOps = 2;
 Op hadamard_op(const Api& api, int index);
 Op conv_op(const Api& api, int index);
 Op norm_op(const Api& api, int index);

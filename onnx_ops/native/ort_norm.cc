@@ -1,7 +1,4 @@
 // The operators GroupNorm and GroupNormSilu for ONNX Runtime: attributes and shapes.
-#include <cstdlib>
-#include <new>
-
 #include "ort_host.h"
 
 namespace quantface {
@@ -15,39 +12,21 @@ struct Kernel {
   std::int64_t groups = 0;
   float epsilon = 0;
   bool silu = false;
+
+  OrtStatus* init(const Op& op, const OrtKernelInfo* info);
 };
 
-OrtStatus* read_attributes(const OrtKernelInfo* info, Kernel* kernel) {
-  const Api& api = kernel->api;
-  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "groups", &kernel->groups));
-  RETURN_IF_ERROR(api.KernelInfoGetAttribute_float(info, "epsilon", &kernel->epsilon));
-  if (kernel->groups < 1) {
-    return invalid(api, "groups must be at least 1, got %lld",
-                   static_cast<long long>(kernel->groups));
+OrtStatus* Kernel::init(const Op& op, const OrtKernelInfo* info) {
+  silu = op.silu;
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "groups", &groups));
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_float(info, "epsilon", &epsilon));
+  if (groups < 1) {
+    return invalid(api, "groups must be at least 1, got %lld", static_cast<long long>(groups));
   }
-  if (!(kernel->epsilon > 0) || kernel->epsilon > 1) {
+  if (!(epsilon > 0) || epsilon > 1) {
     return invalid(api, "epsilon must be above 0 and at most 1, got %g",
-                   static_cast<double>(kernel->epsilon));
+                   static_cast<double>(epsilon));
   }
-  return nullptr;
-}
-
-OrtStatus* create_kernel(const ort::CustomOp* self, const OrtApi* table, const OrtKernelInfo* info,
-                         void** result) {
-  *result = nullptr;
-  const Api api(table);
-  void* memory = std::malloc(sizeof(Kernel));
-  if (memory == nullptr) return out_of_memory(api);
-  Kernel* kernel = new (memory) Kernel;
-  kernel->api = api;
-  kernel->silu = as_op(self).silu;
-  OrtStatus* status = choose_kernels(api, &kernel->kernels);
-  if (status == nullptr) status = read_attributes(info, kernel);
-  if (status != nullptr) {
-    std::free(kernel);
-    return status;
-  }
-  *result = kernel;
   return nullptr;
 }
 
@@ -111,9 +90,9 @@ Op norm_op(const Api& api, int index) {
   base.GetInputType = [](const ort::CustomOp*, std::size_t) { return int{ort::kFloat}; };
   base.GetInputTypeCount = [](const ort::CustomOp*) { return std::size_t{3}; };
   base.GetOutputType = base.GetInputType;
-  base.CreateKernelV2 = create_kernel;
+  base.CreateKernelV2 = create_kernel<Kernel>;
   base.KernelComputeV2 = compute;
-  base.KernelDestroy = [](void* kernel) { std::free(kernel); };
+  base.KernelDestroy = destroy_kernel<Kernel>;
   base.InferOutputShapeFn = infer_like_x;
   return op;
 }

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from quantface_export.bench.worker import Order
 from quantface_export.bundle import load_bundle
 from quantface_export.errors import QuantfaceError
 from quantface_export.finished import WorkFolder, belongs_to
-from quantface_export.layer_table import INTEGER_CONVS, INTEGER_PRODUCTS
+from quantface_export.layer_table import FUSED_OPS
 from quantface_export.models import Source, find_config, find_source, image_size
 from quantface_export.osdface.fixtures import FixtureSettings, write_fixtures
 from quantface_export.pipeline import build, calibration_images
@@ -49,7 +50,7 @@ ROWS: dict[str, tuple[str, Variant]] = {
 }
 """Folder of the models and who computes the Hadamard ops, by row."""
 
-INTEGER = frozenset({*INTEGER_CONVS, *INTEGER_PRODUCTS, "QLinearMatMul", "HadamardQuantize"})
+INTEGER = frozenset({*chain(*FUSED_OPS.values()), "QLinearMatMul", "HadamardQuantize"})
 """Op kinds whose work is integer math, or makes the integers; branches within them count too."""
 
 DISK_BYTES = 14

@@ -1,12 +1,11 @@
 """Replace each marker by the subgraph that ONNX Runtime fuses to integer kernels.
 
 convolution   HadamardQuantize -> QuantizedConv or QuantizedConvLowRank
-linear        HadamardQuantize -> DQ -> MatMul(DQ(w)) -> + bias [+ MatMul -> MatMul]
+linear        HadamardQuantize -> QuantizedLinear or QuantizedLinearLowRank
 
-The first is one op of the native kernels, and its function body becomes QLinearConv; the second
-becomes MatMulIntegerToFloat. Where nothing is rotated, [Mul] -> [Clip] -> QuantizeLinear stand
-for HadamardQuantize. Layers of one site share its codes, never a DequantizeLinear: a shared one
-would not fuse. Branches read the site's input as it is.
+Each is one op of the native kernels; function bodies become QLinearConv and MatMulIntegerToFloat.
+Where nothing is rotated, [Mul] -> [Clip] -> QuantizeLinear stand for HadamardQuantize. Layers of
+one site share its codes. Branches read the site's input as it is.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ import numpy as np
 import onnx_ir as ir
 
 from calibration.layers import QuantLayer
+from onnx_ops import quantized_conv, quantized_linear
 from onnx_ops.function_body import DOMAIN, body_matrices
 from onnx_ops.hadamard import factor
-from onnx_ops.quantized_conv import LOW_RANK, PLAIN
 from quantface_export.lower.builder import Builder
 from quantface_export.lower.functions import carry_functions
 from quantface_export.lower.marker import MARKER_DOMAIN
@@ -113,7 +112,7 @@ class _Expansion(Builder):
             up = self.half(f"{name}/up", stored.up.numpy()[:, :, None, None])
             inputs += [x, down, up]
         return self.op(
-            PLAIN if stored.down is None else LOW_RANK,
+            quantized_conv.PLAIN if stored.down is None else quantized_conv.LOW_RANK,
             inputs,
             f"{name}/y",
             DOMAIN,
@@ -126,24 +125,19 @@ class _Expansion(Builder):
     def linear(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
         """The linear layer's subgraph; returns its float output."""
         name, site, stored = layer.name, self.codes(layer, x), layer.weight
-        dq = self.op("DequantizeLinear", [site.codes, site.scale, site.zero_point], f"{name}/x")
-        scale = self.constant(f"{name}/weight_scale", stored.scale.numpy().astype(np.float32))
-        weight = self.op(
-            "DequantizeLinear", [packed_codes(self, layer), scale], f"{name}/weight_float", axis=1
-        )
-        y = self.op("MatMul", [dq, weight], f"{name}/product")
-        y = self.op(
-            "Add",
-            [y, self.constant(f"{name}/bias", layer.bias.numpy()[None, None])],
-            f"{name}/integer",
-        )
-        if stored.down is None or stored.up is None:
-            return y
-        down = self.half(f"{name}/down", layer.down(stored).numpy().T)
-        up = self.half(f"{name}/up", stored.up.numpy().T)
-        low = self.op("MatMul", [x, down], f"{name}/low")
-        branch = self.op("MatMul", [low, up], f"{name}/branch")
-        return self.op("Add", [y, branch], f"{name}/y")
+        inputs = [
+            site.codes,
+            site.scale,
+            site.zero_point,
+            packed_codes(self, layer),
+            self.constant(f"{name}/weight_scale", stored.scale.numpy().astype(np.float32)),
+            self.constant(f"{name}/bias", layer.bias.numpy()),
+        ]
+        if stored.down is not None and stored.up is not None:
+            down = self.half(f"{name}/down", layer.down(stored).numpy())
+            inputs += [x, down, self.half(f"{name}/up", stored.up.numpy())]
+        op = quantized_linear.PLAIN if stored.down is None else quantized_linear.LOW_RANK
+        return self.op(op, inputs, f"{name}/y", DOMAIN, top=layer.grid.top)
 
 
 def expand(model: ir.Model, layers: dict[str, QuantLayer]) -> None:

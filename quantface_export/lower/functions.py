@@ -8,6 +8,7 @@ from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
 from onnx_ops.group_norm import group_norm_functions
 from onnx_ops.hadamard_quantize import hadamard_quantize_function
 from onnx_ops.quantized_conv import quantized_conv_functions
+from onnx_ops.quantized_linear import quantized_linear_functions
 
 
 def carry_functions(model: ir.Model) -> None:
@@ -22,6 +23,7 @@ def carry_functions(model: ir.Model) -> None:
         hadamard_function(),
         hadamard_quantize_function(),
         *quantized_conv_functions(),
+        *quantized_linear_functions(),
         *group_norm_functions(),
     ):
         if body.name in used:

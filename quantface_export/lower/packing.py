@@ -1,12 +1,11 @@
 """Weight codes on disk, at the bits that they have.
 
-4 bits      INT4; of a linear layer -> Cast
+4 bits      INT4, which the layers take as it is
 5, 6 bits   UINT4 plane of the high bits, UINT4 plane of two times two low bits -> shifted, joined
 folded      INT4 plane, int16 factors of the branch -> scaled, added, rounded
 7, 8 bits   int8
 
-The arrows are standard ops on constants, which ONNX Runtime folds to int8 when it loads a model. A
-convolution takes INT4 itself.
+The arrows are standard ops on constants, which ONNX Runtime folds to int8 when it loads a model.
 """
 
 from __future__ import annotations
@@ -28,18 +27,13 @@ OFFSET = 32
 
 
 def packed_codes(graph: Builder, layer: QuantLayer) -> ir.Value:
-    """The layer's codes: (F, C, kh, kw) int4 or int8, or (K, N) int8 of a linear layer."""
+    """The layer's codes, int4 or int8: (F, C, kh, kw), or (F, C) of a linear layer."""
     name, form = layer.name, layer.form
     if isinstance(form, FoldedWeight):
-        return _folded(graph, name, form, layer.kind == "linear")
+        return _folded(graph, name, form)
     array = layer.weight.codes.numpy()
-    if layer.kind == "linear":
-        array = array.T
     if layer.weight_bits <= 4:
-        stored = graph.constant(f"{name}/weight", array.astype(ml_dtypes.int4))
-        if layer.kind == "conv":
-            return stored
-        return _cast(graph, stored, f"{name}/weight_int8", ir.DataType.INT8)
+        return graph.constant(f"{name}/weight", array.astype(ml_dtypes.int4))
     if layer.weight_bits <= 6:
         return _planes(graph, name, array)
     return graph.constant(f"{name}/weight_int8", array)
@@ -81,16 +75,13 @@ def _planes(graph: Builder, name: str, codes: NDArray[np.int8]) -> ir.Value:
     return _cast(graph, shaped, f"{name}/weight_int8", ir.DataType.INT8)
 
 
-def _folded(graph: Builder, name: str, form: FoldedWeight, linear: bool) -> ir.Value:
+def _folded(graph: Builder, name: str, form: FoldedWeight) -> ir.Value:
     """As :meth:`calibration.folded.FoldedParts.codes`."""
     parts = form.parts()
     plane, left, right = (t.numpy() for t in (parts.plane, parts.left, parts.right))
-    gains = [parts.plane_gain.numpy(), parts.branch_gain.numpy()]
+    per_filter = [-1] + [1] * (plane.ndim - 1)
+    gains = [g.numpy().reshape(per_filter) for g in (parts.plane_gain, parts.branch_gain)]
     factors = [left, right.reshape(len(right), -1)]
-    if linear:
-        plane, factors = plane.T, [f.T for f in reversed(factors)]
-    else:
-        gains = [g.reshape([-1] + [1] * (plane.ndim - 1)) for g in gains]
 
     def number(key: str, array: NDArray[Any], kind: type) -> ir.Value:
         stored = graph.constant(f"{name}/{key}", array.astype(kind))
@@ -105,7 +96,7 @@ def _folded(graph: Builder, name: str, form: FoldedWeight, linear: bool) -> ir.V
         [number(f"factor_{i}", f, np.int16) for i, f in enumerate(factors)],
         f"{name}/branch",
     )
-    if not linear:
+    if plane.ndim > 2:
         shape = graph.constant(f"{name}/weight_shape", np.array(plane.shape))
         branch = graph.op("Reshape", [branch, shape], f"{name}/branch_shaped")
     branch = graph.op(

@@ -100,7 +100,7 @@ def _convert(model: Path, target: Path, library: Path | None) -> None:
 
 
 def _with_int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The format knows no INT4: convolutions read a Cast, which the converter folds."""
+    """The format knows no INT4: layers read a Cast, which the converter folds."""
     graph, nodes = model.graph, []
     int4 = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.INT4}
     for node in graph.node:

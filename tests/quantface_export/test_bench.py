@@ -87,9 +87,10 @@ def test_peers(
 @pytest.mark.skipif(library_path() is None, reason="the native kernels were not built")
 def test_profile_of_a_bundle(built: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     kinds = run.one_turn(order(built[0], tmp_path, variant="native", profile=True))["kinds"]
-    ours = {"QuantizedConvLowRank", "HadamardQuantize", "GroupNormSilu"}
-    assert ours | {"MatMulIntegerToFloat"} <= set(kinds)
-    assert not {"Hadamard", "QLinearConv", "InstanceNormalization"} & set(kinds)
+    ours = {"QuantizedConvLowRank", "QuantizedLinearLowRank", "HadamardQuantize", "GroupNormSilu"}
+    assert ours <= set(kinds)
+    theirs = {"Hadamard", "QLinearConv", "MatMulIntegerToFloat", "InstanceNormalization"}
+    assert not theirs & set(kinds)
 
 
 def test_worker_needs_no_torch(built: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

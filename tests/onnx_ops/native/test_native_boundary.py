@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from onnx_ops import library
-from onnx_ops.bench_conv import Layer, quantized
+from onnx_ops.bench_layers import Conv, quantized
 from onnx_ops.hadamard import signs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -131,7 +131,7 @@ def test_other_types_are_refused_at_load(kind, ops):
 
 
 def test_weights_of_four_bits_without_a_sign_are_refused_at_load(ops):
-    model = onnx.load_from_string(quantized(Layer(8, 8, 3, 1, 4), 4, branch=False))
+    model = onnx.load_from_string(quantized(Conv(8, 8, 3, 1, 4), 4, branch=False))
     (weight,) = [t for t in model.graph.initializer if t.name == "weight"]
     weight.data_type = TensorProto.UINT4
     with pytest.raises(REFUSED, match="uint4"):

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_ops.bench_conv import Layer, quantized
+from onnx_ops.bench_layers import Conv, Linear, quantized
 from onnx_ops.hadamard import signs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,7 +28,7 @@ folder, version = sys.argv[1:]
 assert onnxruntime.__version__ == version, onnxruntime.__version__
 for name in ("hadamard", "codes", "conv4", "conv8"):
     feed = dict(numpy.load(f"{folder}/{name}.npz"))
-    for native in (True,) if name == "conv4" and version < "1.23" else (True, False):
+    for native in (True,) if name.endswith("4") and version < "1.23" else (True, False):
         options = onnxruntime.SessionOptions()
         if native:
             library.register(options)
@@ -44,13 +44,18 @@ def test_older_runtimes_compute_the_same(runtime, ops, tmp_path):
     x, image = draw.standard_normal((1, 60, 9, 7)).astype(np.float32), (1, 24, 9, 9)
     conv = {"codes": draw.integers(0, 16, image).astype(np.uint8), "x": np.ones(image, np.float32)}
     d = signs(60, 0)
-    models = {
+    linear = {k: v.transpose(0, 2, 3, 1).reshape(1, 81, 24) for k, v in conv.items()}
+    layers = {
+        f"{kind}{bits}": onnx.load_from_string(quantized(layer, bits, branch=True))
+        for kind, layer in (("conv", Conv(24, 40, 3, 1, 9)), ("linear", Linear(24, 40, 81)))
+        for bits in (4, 8)
+    }
+    models = layers | {
         "hadamard": ops.hadamard_model(x, d, 1),
         "codes": ops.quantize_model(x, d, 0.3, np.uint8(7), 1, 0, 15, channels_last=True),
-        "conv4": onnx.load_from_string(quantized(Layer(24, 40, 3, 1, 9), 4, branch=True)),
-        "conv8": onnx.load_from_string(quantized(Layer(24, 40, 3, 1, 9), 8, branch=True)),
     }
-    feeds = {"hadamard": {"x": x}, "codes": {"x": x}, "conv4": conv, "conv8": conv}
+    feeds = {name: conv if name.startswith("conv") else linear for name in layers}
+    feeds |= {"hadamard": {"x": x}, "codes": {"x": x}}
     for name, model in models.items():
         np.savez(tmp_path / f"{name}.npz", **feeds[name])
         (tmp_path / f"{name}.onnx").write_bytes(model.SerializeToString())
@@ -65,7 +70,7 @@ def test_older_runtimes_compute_the_same(runtime, ops, tmp_path):
     assert done.returncode == 0, done.stderr
     for name, model in models.items():
         for native in (True, False):
-            if not native and name == "conv4" and runtime.name < "1.23":
+            if not native and name.endswith("4") and runtime.name < "1.23":
                 continue
             there = np.load(tmp_path / f"{name}-{native}.npy")
             here = ops.session(model, native=native).run(None, feeds[name])[0]

@@ -1,0 +1,259 @@
+"""Quantized layers against ONNX Runtime's: ``python -m onnx_ops.bench_layers``.
+
+Four ways to compute the same layer, in turns: float32, the quantized layer with its low-rank branch
+by the native kernels, without its branch by them, and with it by its function body, whose integer
+part is ONNX Runtime's QLinearConv or MatMulIntegerToFloat. Shapes are those of OSDFace at 512x512.
+The ratios count: to float32, in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx.helper
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from onnx_ops import library, quantized_conv, quantized_linear
+from onnx_ops.function_body import DOMAIN, OPSET, VERSION
+
+RANK: Final = 16
+ROUNDS: Final = 5
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """A square convolution of ``channels`` to ``filters`` on a square image."""
+
+    channels: int
+    filters: int
+    kernel: int
+    stride: int
+    side: int
+
+    def __str__(self) -> str:
+        step = f"/{self.stride}" if self.stride > 1 else ""
+        return f"{self.channels} -> {self.filters} {self.kernel}x{self.kernel}{step} @{self.side}"
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+        return 1, self.channels, self.side, self.side
+
+    @property
+    def window(self) -> dict[str, Any]:
+        """Strides and pads."""
+        return {"strides": (self.stride,) * 2, "pads": (self.kernel // 2,) * 4}
+
+    def constants(self, bits: int) -> Arrays:
+        """What the op reads besides codes and x, in the order of its schema."""
+        draw, taps = np.random.default_rng(0), (self.kernel, self.kernel)
+        return {
+            **_grid(bits),
+            "weight": _weight(draw, (self.filters, self.channels, *taps), bits),
+            "weight_scale": np.full(self.filters, 0.01, np.float32),
+            "bias": np.zeros(self.filters, np.int32),
+            "y_scale": np.array(0.02, np.float32),
+            "y_zero_point": np.array(128, np.uint8),
+            "down": draw.standard_normal((RANK, self.channels, *taps)).astype(np.float32),
+            "up": draw.standard_normal((self.filters, RANK, 1, 1)).astype(np.float32),
+        }
+
+    def node(self, names: list[str], top: int) -> onnx.NodeProto:
+        """The quantized layer."""
+        kernel = (self.kernel, self.kernel)
+        return quantized_conv.quantized_conv_node(
+            names, "y", kernel_shape=kernel, top=top, name="layer/y", **self.window
+        )
+
+    def float_node(self) -> onnx.NodeProto:
+        """The float32 layer."""
+        return onnx.helper.make_node("Conv", ["x", "w"], ["y"], **self.window)
+
+    @staticmethod
+    def float_weight(weight: NDArray[Any]) -> NDArray[Any]:
+        """Weights in the order of the float layer."""
+        return weight
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A linear layer of ``channels`` to ``filters`` on ``tokens`` rows."""
+
+    channels: int
+    filters: int
+    tokens: int
+
+    def __str__(self) -> str:
+        return f"{self.channels} -> {self.filters} @{self.tokens}"
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """(N, T, C)."""
+        return 1, self.tokens, self.channels
+
+    def constants(self, bits: int) -> Arrays:
+        """What the op reads besides codes and x, in the order of its schema."""
+        draw = np.random.default_rng(0)
+        return {
+            **_grid(bits),
+            "weight": _weight(draw, (self.filters, self.channels), bits),
+            "weight_scale": np.full(self.filters, 0.01, np.float32),
+            "bias": np.zeros(self.filters, np.float32),
+            "down": draw.standard_normal((RANK, self.channels)).astype(np.float32),
+            "up": draw.standard_normal((self.filters, RANK)).astype(np.float32),
+        }
+
+    def node(self, names: list[str], top: int) -> onnx.NodeProto:
+        """The quantized layer."""
+        return quantized_linear.quantized_linear_node(names, "y", top=top, name="layer/y")
+
+    def float_node(self) -> onnx.NodeProto:
+        """The float32 layer."""
+        return onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+
+    @staticmethod
+    def float_weight(weight: NDArray[Any]) -> NDArray[Any]:
+        """Weights in the order of the float layer."""
+        return np.ascontiguousarray(weight.T)
+
+
+Layer = Conv | Linear
+
+LAYERS: Final[tuple[Layer, ...]] = (
+    Conv(320, 320, 3, 1, 64),
+    Conv(640, 640, 3, 1, 32),
+    Conv(1280, 1280, 3, 1, 16),
+    Conv(512, 512, 3, 1, 128),
+    Conv(256, 256, 3, 1, 256),
+    Conv(128, 128, 3, 1, 512),
+    Conv(320, 320, 3, 2, 64),
+    Conv(640, 320, 1, 1, 64),
+    Linear(320, 320, 4096),
+    Linear(320, 2560, 4096),
+    Linear(1280, 320, 4096),
+    Linear(640, 640, 1024),
+    Linear(640, 5120, 1024),
+    Linear(1280, 1280, 256),
+    Linear(1280, 10240, 256),
+)
+
+
+def _grid(bits: int) -> Arrays:
+    return {
+        "x_scale": np.array(0.1, np.float32),
+        "x_zero_point": np.array(2 ** (bits - 1), np.uint8),
+    }
+
+
+def _weight(draw: np.random.Generator, shape: tuple[int, ...], bits: int) -> NDArray[Any]:
+    """INT4 for up to 4 bits."""
+    most = 2.0 ** (bits - 1)
+    weight = np.clip(np.rint(draw.standard_normal(shape) * most / 3), -most, most - 1)
+    return weight.astype(ml_dtypes.int4 if bits <= 4 else np.int8)
+
+
+def model(node: onnx.NodeProto, layer: Layer, inputs: Mapping[str, int], fixed: Arrays) -> bytes:
+    """A serialized model of one node."""
+    info = onnx.helper.make_tensor_value_info
+    infos = [info(k, v, layer.x_shape) for k, v in inputs.items()]
+    y = info("y", TensorProto.FLOAT, [None] * len(layer.x_shape))
+    tensors = [onnx.numpy_helper.from_array(v, k) for k, v in fixed.items()]
+    functions = (
+        *quantized_conv.quantized_conv_functions(),
+        *quantized_linear.quantized_linear_functions(),
+    )
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "bench", infos, [y], tensors),
+        functions=functions,
+        opset_imports=[
+            onnx.helper.make_opsetid("", OPSET),
+            onnx.helper.make_opsetid(DOMAIN, VERSION),
+        ],
+        ir_version=10,
+    )
+    serialized: bytes = proto.SerializeToString()
+    return serialized
+
+
+def quantized(layer: Layer, bits: int, *, branch: bool) -> bytes:
+    """The quantized layer with its branch or without."""
+    fixed = layer.constants(bits)
+    *names, down, up = ["codes", *fixed]
+    inputs: dict[str, int] = {"codes": TensorProto.UINT8}
+    if branch:
+        names += ["x", down, up]
+        inputs["x"] = TensorProto.FLOAT
+    node = layer.node(names, 2**bits - 1)
+    return model(node, layer, inputs, {k: fixed[k] for k in names if k not in inputs})
+
+
+def plain(layer: Layer) -> bytes:
+    """The layer in float32."""
+    w = layer.constants(4)["weight"].astype(np.float32) / 100
+    fixed = {"w": layer.float_weight(w)}
+    return model(layer.float_node(), layer, {"x": TensorProto.FLOAT}, fixed)
+
+
+def measure(layer: Layer, bits: int, threads: int) -> str:
+    """One line of the table."""
+    import onnxruntime
+
+    draw = np.random.default_rng(1)
+    values: Arrays = {
+        "x": draw.standard_normal(layer.x_shape, np.float32),
+        "codes": draw.integers(0, 2**bits, layer.x_shape).astype(np.uint8),
+    }
+
+    def session(serialized: bytes, native: bool) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        if native:
+            library.register(options)
+        return onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+
+    rows = {
+        "float32": session(plain(layer), False),
+        "native": session(quantized(layer, bits, branch=True), True),
+        "without branch": session(quantized(layer, bits, branch=False), True),
+        "function body": session(quantized(layer, bits, branch=True), False),
+    }
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    end = time.perf_counter() + 2
+    while time.perf_counter() < end or len(times["float32"]) < ROUNDS:
+        for name, row in rows.items():
+            feed = {i.name: values[i.name] for i in row.get_inputs()}
+            start = time.perf_counter()
+            row.run(None, feed)
+            times[name].append(time.perf_counter() - start)
+    medians = {name: float(np.median(taken[1:])) * 1e3 for name, taken in times.items()}
+    whole = medians.pop("float32")
+    found = ", ".join(f"{name} {ms:7.1f} ms {whole / ms:5.2f}x" for name, ms in medians.items())
+    return f"{layer!s:24} float32 {whole:8.1f} ms, {found}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--threads", type=int, default=1, help="threads of ONNX Runtime's pool")
+    parser.add_argument("--bits", type=int, default=4, help="of weights and activations")
+    parser.add_argument("--layers", type=int, nargs="*", help="some lines of the table, from 0")
+    arguments = parser.parse_args()
+    if library.library_path() is None:
+        raise SystemExit(library.why_missing())
+    print(f"instruction sets: {library.instruction_sets()}")
+    for index in range(len(LAYERS)) if arguments.layers is None else arguments.layers:
+        print(measure(LAYERS[index], arguments.bits, arguments.threads), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+// What linear layers do in another way than convolutions: their channels are last already. Included
+// after product.inc.h.
+
+// Rows whose channels are no multiple of four get room for the last step.
+void pad_lines(const ConvCall& c, std::int64_t first, std::int64_t last) {
+  const std::int64_t channels = c.plan->geometry.channels, depth = c.padded_channels;
+  for (std::int64_t row = first; row < last; ++row) {
+    std::uint8_t* to = c.padded + row * depth;
+    __builtin_memcpy(to, c.codes + row * channels, static_cast<std::size_t>(channels));
+    __builtin_memset(to + channels, 0, static_cast<std::size_t>(depth - channels));
+  }
+}
+
+// down @ x by blocks of rows.
+void run_line_branch(const ConvCall& c, std::int64_t first, std::int64_t last) {
+  const ConvPlan& plan = *c.plan;
+  const std::int64_t channels = plan.geometry.channels;
+  for (std::int64_t item = first; item < last; ++item) {
+    const std::int64_t begin = item * c.low_block;
+    const std::int64_t end = c.width - begin < c.low_block ? c.width : begin + c.low_block;
+    for (int block = 0; block < plan.rank_blocks; ++block) {
+      const float* down = plan.down + block * channels * kOutputs;
+      for (std::int64_t row = begin; row < end;) {
+        const int count = end - row < kRows ? 1 : kRows;
+        alignas(64) float sums[kRows * kOutputs] = {};
+        const float* x = c.x + row * channels;
+        if (count == 1) {
+          float_product_of_one(x, static_cast<int>(channels), down, sums);
+        } else {
+          float_product(x, 1, channels, static_cast<int>(channels), down, sums);
+        }
+        for (int i = 0; i < count; ++i) {
+          __builtin_memcpy(c.low + (row + i) * c.low_row + std::int64_t{block} * kOutputs,
+                           sums + i * kOutputs, kOutputs * sizeof(float));
+        }
+        row += count;
+      }
+    }
+  }
+}

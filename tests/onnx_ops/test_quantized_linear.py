@@ -1,0 +1,114 @@
+"""QuantizedLinear without the native kernels: body, schema and node."""
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_ops.function_body import DOMAIN, OPSET, VERSION
+from onnx_ops.quantized_linear import (
+    linear_branch,
+    quantized_linear,
+    quantized_linear_functions,
+    quantized_linear_node,
+    quantized_linear_schemas,
+)
+
+SHAPE = (2, 9, 20)
+
+
+def constants():
+    draw = np.random.default_rng(0)
+    return {
+        "x_scale": np.float32(0.1),
+        "x_zero_point": np.uint8(6),
+        "weight": draw.integers(-8, 8, (12, 20)).astype(np.int8),
+        "weight_scale": draw.uniform(0.01, 0.02, 12).astype(np.float32),
+        "bias": draw.standard_normal(12).astype(np.float32),
+        "x": draw.standard_normal(SHAPE).astype(np.float32),
+        "down": draw.standard_normal((3, 20)).astype(np.float32),
+        "up": draw.standard_normal((12, 3)).astype(np.float32),
+    }
+
+
+def model(*, branch, function=True, shape=SHAPE, weight_type=ml_dtypes.int4):
+    fixed = constants()
+    fixed["weight"] = fixed["weight"].astype(weight_type)
+    names = ["codes", *fixed] if branch else ["codes", *list(fixed)[:5]]
+    node = quantized_linear_node(names, "y", top=15, name="c")
+    infos = [helper.make_tensor_value_info("codes", TensorProto.UINT8, shape)]
+    if branch:
+        infos.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * len(shape))
+    tensors = [
+        numpy_helper.from_array(np.asarray(fixed[k]), k) for k in names if k not in ("codes", "x")
+    ]
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
+    functions = list(quantized_linear_functions()) if function else []
+    graph = helper.make_graph([node], "linear", infos, [y], tensors)
+    return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=10)
+
+
+@pytest.mark.parametrize("branch", [False, True])
+@pytest.mark.parametrize("level", ["off", "all"])
+@pytest.mark.parametrize("weight_type", [np.int8, ml_dtypes.int4])
+def test_the_body_computes_the_definition_as_integers(branch, level, weight_type, tmp_path):
+    fixed, path = constants(), tmp_path / "optimized.onnx"
+    codes = np.random.default_rng(1).integers(0, 16, SHAPE).astype(np.uint8)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(path)
+    if level == "off":
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    proto = model(branch=branch, weight_type=weight_type)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
+    feed = {"codes": codes} | ({"x": fixed["x"]} if branch else {})
+    y = session.run(None, feed)[0].astype(np.float64)
+    scale = np.float64(fixed["x_scale"]) * fixed["weight_scale"]
+    expected = quantized_linear(codes, 6, fixed["weight"], scale, fixed["bias"])
+    if branch:
+        expected += linear_branch(fixed["x"], fixed["down"], fixed["up"])
+    np.testing.assert_allclose(y, expected, rtol=0, atol=20 * 2.0**-24 * np.abs(expected).max())
+    if level == "all":
+        kinds = [node.op_type for node in onnx.load(path).graph.node]
+        assert kinds.count("MatMulIntegerToFloat") == 1
+        assert not {"Cast", "Transpose"} & set(kinds)
+        assert kinds.count("MatMul") == 2 * branch
+
+
+@pytest.mark.parametrize("branch", [False, True])
+@pytest.mark.parametrize("function", [True, False], ids=["body", "no body"])
+def test_checker_accepts_the_model(branch, function):
+    onnx.checker.check_model(model(branch=branch, function=function), full_check=True)
+
+
+@pytest.mark.parametrize("branch", [False, True])
+def test_shape_inference_through_the_schema(branch):
+    proto = model(branch=branch, function=False, shape=("batch", 9, 20))
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    schemas = quantized_linear_schemas()
+    for schema in schemas:
+        onnx.defs.register_schema(schema)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+    finally:
+        for schema in schemas:
+            onnx.defs.deregister_schema(schema.name, VERSION, DOMAIN)
+    batch, tokens, filters = inferred.graph.output[0].type.tensor_type.shape.dim
+    assert (batch.dim_param, tokens.dim_value, filters.dim_value) == ("batch", 9, 12)
+
+
+def test_bodies_have_the_inputs_and_attributes_of_the_schemas():
+    functions, schemas = quantized_linear_functions(), quantized_linear_schemas()
+    for function, schema in zip(functions, schemas, strict=True):
+        assert function.name == schema.name
+        assert list(function.input) == [p.name for p in schema.inputs]
+        declared = set(function.attribute) | {a.name for a in function.attribute_proto}
+        assert declared == set(schema.attributes)
+
+
+def test_node_rejects_other_numbers_of_inputs():
+    with pytest.raises(ValueError, match="need 6 or 9 inputs, got 8"):
+        quantized_linear_node(["a"] * 8, "y", top=15, name="c")
