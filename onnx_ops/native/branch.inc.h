@@ -89,7 +89,7 @@ struct BranchBlock {
         (std::int64_t{block} * plan.branch_positions + position) * g.channels + channel;
     for (std::int64_t t = 0; t < count; t += kRows) {
       float_product(values + plane * kBranchChannels * c.low_block + t, c.low_block, 1, depth,
-                    plan.down + at * kOutputs, sums + (plane * c.low_block + t) * kOutputs);
+                    plan.down + at * kOutputs, 1, sums + (plane * c.low_block + t) * kOutputs);
     }
   }
 

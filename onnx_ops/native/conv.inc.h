@@ -238,23 +238,15 @@ struct ConvBlock {
 
   // Steps become y_scale * steps + up @ low.
   void add_branch(float* rows, std::int64_t pixels, std::int64_t low_at, int filters) {
-    const F scale = F{} + plan.y_scale;
     const float* low = c.low + low_at;
     const float* up = plan.up + std::int64_t{filters} * kOutputs * plan.rank;
-    alignas(64) float sums[kRows * kOutputs];
-    for (std::int64_t p = 0; p < pixels;) {
-      const int count = pixels - p < kRows ? 1 : kRows;
-      __builtin_memset(sums, 0, sizeof sums);
-      if (count == 1) {
-        float_product_of_one(low + p * c.low_row, plan.rank, up, sums);
-      } else {
-        float_product(low + p * c.low_row, 1, c.low_row, plan.rank, up, sums);
-      }
-      float* at = rows + p * kOutputs;
-      for (int i = 0; i < count * kOutputs; i += kWidth) {
-        store(at + i, load(at + i) * scale + load(sums + i));
-      }
-      p += count;
+    std::int64_t p = 0;
+    for (; p + kRows <= pixels; p += kRows) {
+      float_product(low + p * c.low_row, 1, c.low_row, plan.rank, up, plan.y_scale,
+                    rows + p * kOutputs);
+    }
+    for (; p < pixels; ++p) {
+      float_product_of_one(low + p * c.low_row, plan.rank, up, plan.y_scale, rows + p * kOutputs);
     }
   }
 

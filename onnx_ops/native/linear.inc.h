@@ -25,9 +25,9 @@ void run_line_branch(const ConvCall& c, std::int64_t first, std::int64_t last) {
         alignas(64) float sums[kRows * kOutputs] = {};
         const float* x = c.x + row * channels;
         if (count == 1) {
-          float_product_of_one(x, static_cast<int>(channels), down, sums);
+          float_product_of_one(x, static_cast<int>(channels), down, 1, sums);
         } else {
-          float_product(x, 1, channels, static_cast<int>(channels), down, sums);
+          float_product(x, 1, channels, static_cast<int>(channels), down, 1, sums);
         }
         for (int i = 0; i < count; ++i) {
           __builtin_memcpy(c.low + (row + i) * c.low_row + std::int64_t{block} * kOutputs,

@@ -75,14 +75,13 @@ void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, i
   }
 }
 
-// out[r][f] += sum of a[k][r] * w[k][f] for kRows rows; `a_row` is from one k to the next and
-// `a_step` from one row to the next.
+// out[r][f] = scale * out[r][f] + sum of a[k][r] * w[k][f] for kRows rows; `a_row` is from one k to
+// the next and `a_step` from one row to the next.
 template <int... R>
 ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step,
-                                  int count, const float* w, float* out,
+                                  int count, const float* w, float scale, float* out,
                                   std::integer_sequence<int, R...>) {
-  F left[sizeof...(R)] = {load(out + R * kOutputs)...};
-  F right[sizeof...(R)] = {load(out + R * kOutputs + kWidth)...};
+  F left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
   for (int k = 0; k < count; ++k) {
     const F w0 = load(w), w1 = load(w + kWidth);
     const auto add = [&](float value, F& low, F& high) {
@@ -94,15 +93,17 @@ ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptr
     w += kOutputs;
     a += a_row;
   }
-  (store(out + R * kOutputs, left[R]), ...);
-  (store(out + R * kOutputs + kWidth, right[R]), ...);
+  const F factor = F{} + scale;
+  const auto finish = [&](float* to, F sum) { store(to, load(to) * factor + sum); };
+  (finish(out + R * kOutputs, left[R]), ...);
+  (finish(out + R * kOutputs + kWidth, right[R]), ...);
 }
 
 void float_product(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
-                   const float* w, float* out) {
-  add_float_rows(a, a_row, a_step, count, w, out, std::make_integer_sequence<int, kRows>{});
+                   const float* w, float scale, float* out) {
+  add_float_rows(a, a_row, a_step, count, w, scale, out, std::make_integer_sequence<int, kRows>{});
 }
 
-void float_product_of_one(const float* a, int count, const float* w, float* out) {
-  add_float_rows(a, 1, 0, count, w, out, std::make_integer_sequence<int, 1>{});
+void float_product_of_one(const float* a, int count, const float* w, float scale, float* out) {
+  add_float_rows(a, 1, 0, count, w, scale, out, std::make_integer_sequence<int, 1>{});
 }

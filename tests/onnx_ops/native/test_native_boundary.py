@@ -145,6 +145,7 @@ def test_an_unknown_instruction_set_is_an_error(ops, monkeypatch):
         ops.session(model)
 
 
+@pytest.mark.timeout(900)  # compiles the library
 def test_fuzzed_under_the_sanitizers(native_library):
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     cmake = shutil.which("cmake", path=path)
