@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 import onnxruntime
-import onnxruntime_extensions
 from numpy.typing import NDArray
 
+from onnx_ops.extensions import onnxruntime_extensions
 from onnx_ops.function_body import DOMAIN
 from onnx_ops.hadamard import factor, rotate
 

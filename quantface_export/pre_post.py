@@ -16,11 +16,13 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from onnxruntime_extensions import get_library_path
-from onnxruntime_extensions.tools import pre_post_processing as ppp
 
+from onnx_ops.extensions import onnxruntime_extensions
 from onnx_ops.function_body import OPSET
 from quantface_export.image_size import ImageSize
+
+# isort: split
+from onnxruntime_extensions.tools import pre_post_processing as ppp
 
 PRE, POST = "pre/model.onnx", "post/model.onnx"
 
@@ -134,7 +136,7 @@ def _named(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
 def open_pre_post(model: Path) -> ort.InferenceSession:
     """A CPU session on one of the two models, with onnxruntime-extensions' operators."""
     options = ort.SessionOptions()
-    options.register_custom_ops_library(get_library_path())
+    options.register_custom_ops_library(onnxruntime_extensions.get_library_path())
     options.log_severity_level = 3
     return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -60,3 +63,13 @@ def test_attributes_of_another_order_give_nan():
         model.SerializeToString(), python_op.python_session_options()
     )
     assert np.isnan(session.run(None, {"x": np.ones((1, 40), np.float32)})[0]).all()
+
+
+def test_importing_it_imports_no_torch() -> None:
+    program = "import sys; from onnx_ops import python_op; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "transformers"} & set(done.stdout.split())
+    program = "from onnx_ops import python_op; import torch, transformers"
+    subprocess.run([sys.executable, "-c", program], check=True)
