@@ -40,7 +40,7 @@ from quantface_export.reference import run_stages, to_tensors
 from quantface_export.settings import BuildSettings
 from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT, STAGES
 
-SWEEP_IMAGES = 2
+SWEEP_IMAGES = 3
 
 WEIGHT_POWER = 1
 """p of the perceptual weight; the paper squares it, and takes absolute errors.

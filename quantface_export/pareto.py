@@ -98,6 +98,7 @@ def measure_budgets(
 def draw_pareto(points: Sequence[dict[str, Any]], path: Path, name: str) -> None:
     """Two curves over the budget: predicted error and measured distance."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     left = figure.subplots()
@@ -106,6 +107,9 @@ def draw_pareto(points: Sequence[dict[str, Any]], path: Path, name: str) -> None
     (a,) = left.plot(bits, [p["predicted"] for p in points], "o-", color="#3465a4")
     (b,) = right.plot(bits, [p["measured"] for p in points], "s--", color="#cc5500")
     left.set_yscale("log")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter(NullFormatter())
     left.set_xlabel("activation bits, mean weighted by multiply-accumulates")
     left.set_ylabel("predicted: weighted quantization error", color=a.get_color())
     right.set_ylabel("measured: perceptual distance to float", color=b.get_color())
