@@ -238,30 +238,32 @@ def _schema(name: str, inputs: tuple[tuple[str, str, str], ...]) -> onnx.defs.Op
 
 def _infer(context: onnx.shape_inference.InferenceContext) -> None:
     codes, weight = context.get_input_type(0), context.get_input_type(3)
-    known = codes is not None and weight is not None and _known(codes) and _known(weight)
-    shape = _shape(context, codes, weight) if known else None
+    image, filters = dims(codes), dims(weight)
+    shape = _shape(context, image, filters) if len(image) == len(filters) == 4 else None
     context.set_output_type(0, onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, shape))
 
 
-def _known(value: onnx.TypeProto) -> bool:
-    return value.tensor_type.HasField("shape") and len(value.tensor_type.shape.dim) == 4
+def dims(value: onnx.TypeProto | None) -> list[int | str | None]:
+    """Sizes and symbols of a tensor; none at all if its shape is not known."""
+    if value is None or not value.tensor_type.HasField("shape"):
+        return []
+    return [
+        d.dim_value if d.HasField("dim_value") else d.dim_param or None
+        for d in value.tensor_type.shape.dim
+    ]
 
 
 def _shape(
-    context: onnx.shape_inference.InferenceContext, codes: onnx.TypeProto, weight: onnx.TypeProto
+    context: onnx.shape_inference.InferenceContext,
+    image: list[int | str | None],
+    filters: list[int | str | None],
 ) -> list[int | str | None]:
-    def dims(value: onnx.TypeProto) -> list[int | str | None]:
-        return [
-            d.dim_value if d.HasField("dim_value") else d.dim_param or None
-            for d in value.tensor_type.shape.dim
-        ]
-
     def ints(name: str) -> list[int]:
         attribute = context.get_attribute(name)
         return [] if attribute is None else list(attribute.ints)
 
-    n, _, *sizes = dims(codes)
-    out: list[int | str | None] = [n, dims(weight)[0]]
+    n, _, *sizes = image
+    out = [n, filters[0]]
     kernel, strides, pads = ints("kernel_shape"), ints("strides"), ints("pads")
     for i, size in enumerate(sizes):
         if not isinstance(size, int):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from onnx_ops.function_body import DOMAIN, VERSION
 from onnx_ops.integer import matmul_accumulate
+from onnx_ops.quantized_conv import dims
 
 PLAIN: Final = "QuantizedLinear"
 LOW_RANK: Final = "QuantizedLinearLowRank"
@@ -163,18 +164,6 @@ def _schema(name: str, inputs: tuple[tuple[str, str, str], ...]) -> onnx.defs.Op
 
 def _infer(context: onnx.shape_inference.InferenceContext) -> None:
     codes, weight = context.get_input_type(0), context.get_input_type(3)
-    shape = None
-    if codes is not None and weight is not None and _known(codes) and _known(weight):
-        shape = [*_dims(codes)[:-1], _dims(weight)[0]]
+    rows, filters = dims(codes), dims(weight)
+    shape = [*rows[:-1], filters[0]] if rows and filters else None
     context.set_output_type(0, onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, shape))
-
-
-def _known(value: onnx.TypeProto) -> bool:
-    return value.tensor_type.HasField("shape") and len(value.tensor_type.shape.dim) > 0
-
-
-def _dims(value: onnx.TypeProto) -> list[int | str | None]:
-    return [
-        d.dim_value if d.HasField("dim_value") else d.dim_param or None
-        for d in value.tensor_type.shape.dim
-    ]

@@ -215,8 +215,8 @@ Op conv_op(const Api& api, int index) {
   base = plain_op();
   base.GetName = op_name;
   base.GetInputType = [](const ort::CustomOp* o, std::size_t i) {
-    const Op& op = as_op(o);
-    return type_of(roles_of(op.linear, op.branch).list[i], op.linear, op.four_bits);
+    const Op& self = as_op(o);
+    return type_of(roles_of(self.linear, self.branch).list[i], self.linear, self.four_bits);
   };
   base.GetInputTypeCount = [](const ort::CustomOp* o) {
     return roles_of(as_op(o).linear, as_op(o).branch).count;

@@ -87,7 +87,9 @@ class Ops:
 
     @classmethod
     def run(cls, model, x, **settings):
-        return cls.session(model, **settings).run(None, {"x": x})[0]
+        """The first result for ``x``, or for several inputs by name."""
+        feed = x if isinstance(x, dict) else {"x": x}
+        return cls.session(model, **settings).run(None, feed)[0]
 
 
 @pytest.fixture

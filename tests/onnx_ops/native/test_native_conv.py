@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_ops import library
 from onnx_ops.function_body import DOMAIN, OPSET, VERSION
 from onnx_ops.quantized_conv import (
     ConvGrid,
@@ -125,41 +124,33 @@ class Case:
         assert np.all(error <= bound)
 
 
-def run_every_isa(ops, monkeypatch, case, *, weight_type=np.int8, threads=1):
-    model, results = case.model(weight_type=weight_type), []
-    for isa in library.instruction_sets():
-        monkeypatch.setenv(library.ISA_VARIABLE, isa)
-        results.append(ops.session(model, threads=threads).run(None, case.feed)[0])
-    return results
-
-
 @pytest.mark.parametrize("bits", BITS, ids=str)
 @pytest.mark.parametrize("geometry", GEOMETRY, ids=str)
-def test_codes_equal_the_definition_on_every_instruction_set(geometry, bits, ops, monkeypatch):
+def test_codes_equal_the_definition_on_every_instruction_set(geometry, bits, every_isa):
     for case in (Case(geometry, bits), Case(geometry, bits, rank=3, batch=2)):
-        expected = run_every_isa(ops, monkeypatch, case)
+        expected = every_isa(case.model(), case.feed)
         for y in expected:
             case.check(y)
         if bits[1] <= 4:
-            found = run_every_isa(ops, monkeypatch, case, weight_type=ml_dtypes.int4)
+            found = every_isa(case.model(weight_type=ml_dtypes.int4), case.feed)
             np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("bits", [(4, 4), (8, 4)], ids=str)
 @pytest.mark.parametrize("geometry", LARGE, ids=str)
-def test_large_layers_of_four_bits(geometry, bits, ops, monkeypatch):
+def test_large_layers_of_four_bits(geometry, bits, every_isa):
     case = Case(geometry, bits, batch=2)
-    for y in run_every_isa(ops, monkeypatch, case, weight_type=ml_dtypes.int4, threads=2):
+    for y in every_isa(case.model(weight_type=ml_dtypes.int4), case.feed, threads=2):
         case.check(y)
 
 
 @pytest.mark.parametrize("bits", [(4, 4), (6, 4), (8, 7), (8, 8)], ids=str)
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_the_largest_sums_fit(kernel, bits, ops, monkeypatch):
+def test_the_largest_sums_fit(kernel, bits, every_isa):
     pad = kernel // 2
     geometry = (520, 18, (kernel, kernel), (1, 1), (pad,) * 4, 4, 4)
     case = Case(geometry, bits, full=True)
-    for y in run_every_isa(ops, monkeypatch, case):
+    for y in every_isa(case.model(), case.feed):
         case.check(y)
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_ops import library
 from onnx_ops.function_body import DOMAIN, OPSET, VERSION
 from onnx_ops.quantized_linear import (
     linear_branch,
@@ -100,30 +99,22 @@ class Case:
             np.testing.assert_array_equal(np.rint(found), np.rint(sums))
 
 
-def run_every_isa(ops, monkeypatch, case, *, weight_type=np.int8, threads=1):
-    model, results = case.model(weight_type=weight_type), []
-    for isa in library.instruction_sets():
-        monkeypatch.setenv(library.ISA_VARIABLE, isa)
-        results.append(ops.session(model, threads=threads).run(None, case.feed)[0])
-    return results
-
-
 @pytest.mark.parametrize("bits", BITS, ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_sums_equal_the_definition_on_every_instruction_set(size, bits, ops, monkeypatch):
+def test_sums_equal_the_definition_on_every_instruction_set(size, bits, every_isa):
     for case in (Case(*size, bits), Case(*size, bits, rank=3)):
-        expected = run_every_isa(ops, monkeypatch, case)
+        expected = every_isa(case.model(), case.feed)
         for y in expected:
             case.check(y)
         if bits[1] <= 4:
-            found = run_every_isa(ops, monkeypatch, case, weight_type=ml_dtypes.int4, threads=2)
+            found = every_isa(case.model(weight_type=ml_dtypes.int4), case.feed, threads=2)
             np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("bits", [(4, 4), (6, 4), (8, 7), (8, 8)], ids=str)
-def test_the_largest_sums_fit(bits, ops, monkeypatch):
+def test_the_largest_sums_fit(bits, every_isa):
     case = Case((9, 2080), 18, bits, full=True)
-    for y in run_every_isa(ops, monkeypatch, case):
+    for y in every_isa(case.model(), case.feed):
         case.check(y)
 
 
