@@ -26,7 +26,7 @@ from onnx_ops import library
 
 folder, version = sys.argv[1:]
 assert onnxruntime.__version__ == version, onnxruntime.__version__
-for name in ("hadamard", "codes", "conv4", "conv8"):
+for name in ("hadamard", "codes", "conv4", "conv8", "linear4", "linear8"):
     feed = dict(numpy.load(f"{folder}/{name}.npz"))
     for native in (True,) if name.endswith("4") and version < "1.23" else (True, False):
         options = onnxruntime.SessionOptions()
