@@ -26,7 +26,7 @@ export interface Bundle {
   readonly stages: Record<StageName, { readonly model: HashedFile; readonly data?: HashedFile }>;
 }
 
-const FORMAT_VERSION = 4;
+export const FORMAT_VERSION = 4;
 
 export function readBundle(manifest: Manifest, folder: URL): Bundle {
   if (manifest.format_version !== FORMAT_VERSION) {
