@@ -125,6 +125,18 @@ class LayerRecord:
             y -= low_rank_branch(x, *self.branch, strides=self.strides, pads=self.pads)
         return np.rint(y / self.out_scale) + self.out_zero_point
 
+    def float_error(self, x: NDArray[np.float32], out: NDArray[np.float32]) -> Array:
+        """What float32 may have added to the recovered integers, in steps.
+
+        The output codes of a convolution are far wider than that. A linear layer has no output
+        grid: with 6 bits and many channels its branch is millions of steps.
+        """
+        if self.kind == "conv" or self.branch is None:
+            return np.zeros(())
+        down, up = (np.abs(factor) for factor in self.branch)
+        size = linear_branch(np.abs(x), down, up) + np.abs(out)
+        return 64 * 2.0**-24 * size / (np.float64(self.scale) * self.weight_scale)
+
 
 def read_layers(model: Path) -> list[LayerRecord]:
     """All quantized layers of an exported stage, in graph order."""

@@ -110,12 +110,13 @@ def _probed(
 
 
 def _compare_layer(record: LayerRecord, results: dict[str, NDArray[Any]]) -> LayerParity:
-    codes = results[record.codes]
+    x, codes = results[record.x], results[record.codes]
     pairs = (
-        (record.input_codes(results[record.x]), codes),
-        (record.result(codes), record.integers(results[record.x], results[record.out])),
+        (record.input_codes(x), codes),
+        (record.result(codes), record.integers(x, results[record.out])),
     )
     differences = [np.abs(np.subtract(a, b, dtype=np.float64)) for a, b in pairs]
+    differences[1][differences[1] <= record.float_error(x, results[record.out])] = 0
     return LayerParity(
         name=record.name,
         integers=sum(d.size for d in differences),
