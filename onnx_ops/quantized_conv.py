@@ -3,11 +3,13 @@
 ``y = s_y (o - z_y) + up (down * x)`` with the output codes
 ``o = clamp(round(float32(a) (s_x s_w / s_y)) + z_y, 0, 255)`` of the accumulators
 ``a = bias + sum (codes - z_x) * weight`` (eq. 4 and 9): the definition in NumPy, the ONNX function
-bodies, the node and the schemas. ``QuantizedConv`` has no branch, ``QuantizedConvLowRank`` has one.
+bodies, the nodes and the schemas. ``QuantizedConv`` has no branch, ``QuantizedConvLowRank`` has;
+``QuantizedConvW6`` and ``QuantizedConvW6LowRank`` have their weights in planes
+(:mod:`onnx_ops.variants`).
 
 The bodies are the patterns that ONNX Runtime makes a QLinearConv of, so that a model runs as
-integers with the native kernels and without them. Weights are INT4 or INT8. Without the kernels,
-INT4 ones become int8 when a session starts, and stay so in memory.
+integers with the native kernels and without them. Without the kernels, all weights become int8
+when a session starts, and stay so in memory.
 """
 
 from dataclasses import dataclass
@@ -17,16 +19,13 @@ import numpy as np
 import onnx
 import onnx.defs
 import onnx.helper
-import onnx.parser
 import onnx.shape_inference
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from onnx_ops.function_body import DOMAIN, VERSION
 from onnx_ops.integer import conv_accumulate, requantize, requantize_multiplier, row_blocks
-
-PLAIN: Final = "QuantizedConv"
-LOW_RANK: Final = "QuantizedConvLowRank"
+from onnx_ops.variants import Variant, bodies, variants, with_inputs
 
 _INPUTS: Final = (
     ("codes", "tensor(uint8)", "(N, C, H, W), at most top"),
@@ -44,15 +43,15 @@ _BRANCH_INPUTS: Final = (
     ("up", "tensor(float)", "(F, r, 1, 1)"),
 )
 
-PLAIN_INPUTS: Final = len(_INPUTS)
-"""Inputs of the op without a branch; the other's begin with the same."""
+VARIANTS: Final = variants("QuantizedConv", _INPUTS, _BRANCH_INPUTS)
+"""The four ops."""
 
 _BODY: Final = """
 <domain: "quantface", opset_import: ["" : 21]>
 %s <kernel_shape: ints, strides: ints, pads: ints, top: int> (%s) => (y)
 {
   x_float = DequantizeLinear (codes, x_scale, x_zero_point)
-  weight_int8 = Cast <to: int = 3> (weight)
+  %s
   weight_float = DequantizeLinear <axis: int = 0> (weight_int8, weight_scale)
   bias_scale = Mul (x_scale, weight_scale)
   bias_float = DequantizeLinear <axis: int = 0> (bias, bias_scale)
@@ -157,14 +156,9 @@ def low_rank_branch(
     return y
 
 
-def quantized_conv_functions() -> tuple[onnx.FunctionProto, onnx.FunctionProto]:
-    """The function bodies of both ops, for ``ModelProto.functions``."""
-    plain = ", ".join(name for name, _, _ in _INPUTS)
-    branch = ", ".join(name for name, _, _ in _INPUTS + _BRANCH_INPUTS)
-    return (
-        onnx.parser.parse_function(_BODY % (PLAIN, plain, _PLAIN_END)),
-        onnx.parser.parse_function(_BODY % (LOW_RANK, branch, _BRANCH_END)),
-    )
+def quantized_conv_functions() -> tuple[onnx.FunctionProto, ...]:
+    """The function bodies of the ops, for ``ModelProto.functions``."""
+    return bodies(VARIANTS, _BODY, _PLAIN_END, _BRANCH_END)
 
 
 def quantized_conv_node(
@@ -177,7 +171,7 @@ def quantized_conv_node(
     top: int,
     name: str,
 ) -> onnx.NodeProto:
-    """The node ``y = QuantizedConv(...)`` or, with 11 inputs, ``QuantizedConvLowRank(...)``.
+    """The node ``y = QuantizedConv(...)``, or of the variant that has as many inputs.
 
     Args:
         inputs: Names, in the order of the schema.
@@ -189,13 +183,10 @@ def quantized_conv_node(
         name: Name of the node.
 
     Raises:
-        ValueError: The number of inputs is neither 8 nor 11.
+        ValueError: No variant has this number of inputs.
     """
-    counts = PLAIN_INPUTS, len(_INPUTS + _BRANCH_INPUTS)
-    if len(inputs) not in counts:
-        raise ValueError(f"need {counts[0]} or {counts[1]} inputs, got {len(inputs)}")
     return onnx.helper.make_node(
-        PLAIN if len(inputs) == counts[0] else LOW_RANK,
+        with_inputs(VARIANTS, len(inputs)).name,
         inputs,
         [y],
         name=name,
@@ -207,24 +198,24 @@ def quantized_conv_node(
     )
 
 
-def quantized_conv_schemas() -> tuple[onnx.defs.OpSchema, onnx.defs.OpSchema]:
-    """The schemas of both ops."""
-    return _schema(PLAIN, _INPUTS), _schema(LOW_RANK, _INPUTS + _BRANCH_INPUTS)
+def quantized_conv_schemas() -> tuple[onnx.defs.OpSchema, ...]:
+    """The schemas of the ops."""
+    return tuple(map(_schema, VARIANTS))
 
 
-def _schema(name: str, inputs: tuple[tuple[str, str, str], ...]) -> onnx.defs.OpSchema:
+def _schema(op: Variant) -> onnx.defs.OpSchema:
     schema = onnx.defs.OpSchema
     parameter, ints = schema.FormalParameter, schema.AttrType.INTS
-    branch = " + up (down * x)" if name == LOW_RANK else ""
+    branch = " + up (down * x)" if op.branch else ""
     result = schema(
-        name,
+        op.name,
         DOMAIN,
         VERSION,
         "y = s_y (o - z_y)" + branch + ", o = clamp(round(a (s_x s_w / s_y)) + z_y, 0, 255), "
         "a = bias + sum (codes - z_x) * weight.",
-        inputs=[parameter(*row) for row in inputs],
+        inputs=[parameter(*row) for row in op.inputs],
         outputs=[parameter("y", "tensor(float)", "(N, F, H', W')")],
-        type_constraints=[("W", ["tensor(int4)", "tensor(int8)"], "weights of 4 or of 8 bits")],
+        type_constraints=[("W", list(op.weight_types), "weights, or their high planes")],
         attributes=[
             schema.Attribute("kernel_shape", ints, "(kh, kw), at most 64 taps"),
             schema.Attribute("strides", ints, "(vertical, horizontal)"),

@@ -1,12 +1,12 @@
 """The QuantizedLinear ops: a linear layer of codes and its low-rank branch in one.
 
 ``y = s_x s_w a + bias + up (down x)`` of the accumulators ``a = sum (codes - z_x) * weight`` (eq. 4
-and 9): the definition in NumPy, the ONNX function bodies, the node and the schemas.
-``QuantizedLinear`` has no branch, ``QuantizedLinearLowRank`` has one.
+and 9): the definition in NumPy, the ONNX function bodies, the nodes and the schemas.
+``QuantizedLinear`` has no branch, ``QuantizedLinearLowRank`` has one; ``QuantizedLinearW6`` and
+``QuantizedLinearW6LowRank`` have their weights in planes (:mod:`onnx_ops.variants`).
 
 The bodies are the pattern that ONNX Runtime makes a MatMulIntegerToFloat of; with the bias as a
-vector instead of a row it would make a float Gemm. Weights are INT4 or INT8, as in
-:mod:`onnx_ops.quantized_conv`.
+vector instead of a row it would make a float Gemm.
 """
 
 from typing import Any, Final
@@ -15,19 +15,16 @@ import numpy as np
 import onnx
 import onnx.defs
 import onnx.helper
-import onnx.parser
 import onnx.shape_inference
 from numpy.typing import NDArray
 
 from onnx_ops.function_body import DOMAIN, VERSION
 from onnx_ops.integer import matmul_accumulate
 from onnx_ops.quantized_conv import dims
-
-PLAIN: Final = "QuantizedLinear"
-LOW_RANK: Final = "QuantizedLinearLowRank"
+from onnx_ops.variants import Variant, bodies, variants, with_inputs
 
 _INPUTS: Final = (
-    ("codes", "tensor(uint8)", "(..., C), at most top"),
+    ("codes", "tensor(uint8)", "(N, ..., C), at most top"),
     ("x_scale", "tensor(float)", "one value, s_x"),
     ("x_zero_point", "tensor(uint8)", "one value, z_x"),
     ("weight", "W", "(F, C)"),
@@ -35,20 +32,20 @@ _INPUTS: Final = (
     ("bias", "tensor(float)", "(F,)"),
 )
 _BRANCH_INPUTS: Final = (
-    ("x", "tensor(float)", "(..., C), before the rounding to codes"),
+    ("x", "tensor(float)", "(N, ..., C), before the rounding to codes"),
     ("down", "tensor(float)", "(r, C)"),
     ("up", "tensor(float)", "(F, r)"),
 )
 
-PLAIN_INPUTS: Final = len(_INPUTS)
-"""Inputs of the op without a branch; the other's begin with the same."""
+VARIANTS: Final = variants("QuantizedLinear", _INPUTS, _BRANCH_INPUTS)
+"""The four ops."""
 
 _BODY: Final = """
 <domain: "quantface", opset_import: ["" : 21]>
 %s <top: int> (%s) => (y)
 {
   x_float = DequantizeLinear (codes, x_scale, x_zero_point)
-  weight_int8 = Cast <to: int = 3> (weight)
+  %s
   matrix = Transpose <perm: ints = [1, 0]> (weight_int8)
   matrix_float = DequantizeLinear <axis: int = 1> (matrix, weight_scale)
   product = MatMul (x_float, matrix_float)
@@ -111,18 +108,13 @@ def linear_branch(
     )
 
 
-def quantized_linear_functions() -> tuple[onnx.FunctionProto, onnx.FunctionProto]:
-    """The function bodies of both ops, for ``ModelProto.functions``."""
-    plain = ", ".join(name for name, _, _ in _INPUTS)
-    branch = ", ".join(name for name, _, _ in _INPUTS + _BRANCH_INPUTS)
-    return (
-        onnx.parser.parse_function(_BODY % (PLAIN, plain, _PLAIN_END)),
-        onnx.parser.parse_function(_BODY % (LOW_RANK, branch, _BRANCH_END)),
-    )
+def quantized_linear_functions() -> tuple[onnx.FunctionProto, ...]:
+    """The function bodies of the ops, for ``ModelProto.functions``."""
+    return bodies(VARIANTS, _BODY, _PLAIN_END, _BRANCH_END)
 
 
 def quantized_linear_node(inputs: list[str], y: str, *, top: int, name: str) -> onnx.NodeProto:
-    """The node ``y = QuantizedLinear(...)`` or, with 9 inputs, ``QuantizedLinearLowRank(...)``.
+    """The node ``y = QuantizedLinear(...)``, or of the variant that has as many inputs.
 
     Args:
         inputs: Names, in the order of the schema.
@@ -131,31 +123,28 @@ def quantized_linear_node(inputs: list[str], y: str, *, top: int, name: str) -> 
         name: Name of the node.
 
     Raises:
-        ValueError: The number of inputs is neither 6 nor 9.
+        ValueError: No variant has this number of inputs.
     """
-    counts = PLAIN_INPUTS, len(_INPUTS + _BRANCH_INPUTS)
-    if len(inputs) not in counts:
-        raise ValueError(f"need {counts[0]} or {counts[1]} inputs, got {len(inputs)}")
-    op = PLAIN if len(inputs) == counts[0] else LOW_RANK
+    op = with_inputs(VARIANTS, len(inputs)).name
     return onnx.helper.make_node(op, inputs, [y], name=name, domain=DOMAIN, top=top)
 
 
-def quantized_linear_schemas() -> tuple[onnx.defs.OpSchema, onnx.defs.OpSchema]:
-    """The schemas of both ops."""
-    return _schema(PLAIN, _INPUTS), _schema(LOW_RANK, _INPUTS + _BRANCH_INPUTS)
+def quantized_linear_schemas() -> tuple[onnx.defs.OpSchema, ...]:
+    """The schemas of the ops."""
+    return tuple(map(_schema, VARIANTS))
 
 
-def _schema(name: str, inputs: tuple[tuple[str, str, str], ...]) -> onnx.defs.OpSchema:
+def _schema(op: Variant) -> onnx.defs.OpSchema:
     schema = onnx.defs.OpSchema
-    branch = " + up (down x)" if name == LOW_RANK else ""
+    branch = " + up (down x)" if op.branch else ""
     result = schema(
-        name,
+        op.name,
         DOMAIN,
         VERSION,
         f"y = s_x s_w a + bias{branch}, a = sum (codes - z_x) * weight.",
-        inputs=[schema.FormalParameter(*row) for row in inputs],
-        outputs=[schema.FormalParameter("y", "tensor(float)", "(..., F)")],
-        type_constraints=[("W", ["tensor(int4)", "tensor(int8)"], "weights of 4 or of 8 bits")],
+        inputs=[schema.FormalParameter(*row) for row in op.inputs],
+        outputs=[schema.FormalParameter("y", "tensor(float)", "(N, ..., F)")],
+        type_constraints=[("W", list(op.weight_types), "weights, or their high planes")],
         attributes=[schema.Attribute("top", schema.AttrType.INT, "largest code of the input")],
     )
     result.set_type_and_shape_inference_function(_infer)

@@ -12,20 +12,20 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_ops import quantized_conv, quantized_linear
-from quantface_export.layer_table import LayerRecord, layer_groups, read_layers, value_shapes
+from quantface_export.layer_table import (
+    LAYER_OPS,
+    LayerRecord,
+    layer_groups,
+    read_layers,
+    value_shapes,
+)
+from quantface_export.probe import carry_plain_bodies, without_branch
 from quantface_export.session import Variant, open_session, run
-
-_WITHOUT_BRANCH: Final = {
-    op.LOW_RANK: (op.PLAIN, op.PLAIN_INPUTS) for op in (quantized_conv, quantized_linear)
-}
-"""The op of a layer less its branch, and how many inputs are left, by the op with a branch."""
 
 
 def integers_sha256(
@@ -80,11 +80,9 @@ def _layers_alone(
     needed, kept = {record.out for record in records}, []
     for node in reversed(graph.node):
         if needed.intersection(node.output) and not codes.keys() & set(node.output):
-            if node.op_type in _WITHOUT_BRANCH:
-                node.op_type, inputs = _WITHOUT_BRANCH[node.op_type]
-                del node.input[inputs:]
-            needed.update(node.input)
-            kept.append(node)
+            alone = without_branch(node) if node.op_type in LAYER_OPS else node
+            needed.update(alone.input)
+            kept.append(alone)
     constants = [tensor for tensor in graph.initializer if tensor.name in needed]
     make = onnx.helper.make_tensor_value_info
     proto.graph.CopyFrom(
@@ -96,11 +94,5 @@ def _layers_alone(
             constants,
         )
     )
-    present = {function.name for function in proto.functions}
-    for plain, _ in (
-        quantized_conv.quantized_conv_functions(),
-        quantized_linear.quantized_linear_functions(),
-    ):
-        if plain.name not in present:
-            proto.functions.append(plain)
+    carry_plain_bodies(proto)
     return proto

@@ -20,11 +20,14 @@ from onnx_ops.hadamard import rotate
 from onnx_ops.integer import matmul_accumulate, quantize
 from onnx_ops.quantized_conv import ConvGrid, low_rank_branch, quantized_conv
 from onnx_ops.quantized_linear import linear_branch
+from onnx_ops.variants import WEIGHT, WEIGHT_LOW, Variant, join_planes
 
 Array = NDArray[Any]
 
-CONVS: Final = (conv_op.PLAIN, conv_op.LOW_RANK)
-LINEARS: Final = (linear_op.PLAIN, linear_op.LOW_RANK)
+CONVS: Final = {op.name: op for op in conv_op.VARIANTS}
+LINEARS: Final = {op.name: op for op in linear_op.VARIANTS}
+LAYER_OPS: Final[dict[str, Variant]] = CONVS | LINEARS
+"""The ops that are quantized layers, by name."""
 
 FUSED_OPS: Final = {
     "conv": ("QLinearConv", *CONVS),
@@ -86,6 +89,15 @@ class LayerRecord:
         return f"{self.name}/weight_scale"
 
     @property
+    def whole(self) -> str:
+        """Name of the float result less the branch, where integers are recovered from that.
+
+        A linear layer has no output grid: at 6 bits its branch is millions of steps of its sums,
+        and float32's rounding of it several. ``probe.add_whole`` gives a graph this value.
+        """
+        return f"{self.out}/whole" if self.kind == "linear" and self.branch else self.out
+
+    @property
     def fused_ops(self) -> tuple[str, ...]:
         """What ONNX Runtime must make of the layer: one of these."""
         return FUSED_OPS[self.kind]
@@ -111,31 +123,45 @@ class LayerRecord:
             codes, self.weight, self.bias, grid, strides=self.strides, pads=self.pads
         )
 
-    def integers(self, x: NDArray[np.float32], out: NDArray[np.float32]) -> Array:
-        """ONNX Runtime's result as integers, recovered from the float one: codes or accumulators.
+    def integers(self, x: NDArray[np.float32], whole: NDArray[np.float32]) -> Array:
+        """ONNX Runtime's result as integers, recovered from a float one: codes or accumulators.
 
-        What float32 adds by rounding is far below half a step of the grid.
+        What float32 adds by rounding is far below half a step.
+
+        Args:
+            x: The float input; only a convolution's branch reads it.
+            whole: The value that :attr:`whole` names.
         """
-        y = out.astype(np.float64)
+        y = whole.astype(np.float64)
         if self.kind == "linear":
-            if self.branch is not None:
-                y -= linear_branch(x, *self.branch)
-            return np.rint((y - self.bias) / (np.float64(self.scale) * self.weight_scale))
+            return np.rint((y - self.bias) / self.step)
         if self.branch is not None:
             y -= low_rank_branch(x, *self.branch, strides=self.strides, pads=self.pads)
         return np.rint(y / self.out_scale) + self.out_zero_point
 
-    def float_error(self, x: NDArray[np.float32], out: NDArray[np.float32]) -> Array:
-        """What float32 may have added to the recovered integers, in steps.
+    @property
+    def step(self) -> Array:
+        """What one more in a linear layer's accumulators adds to its result: (F,) float64."""
+        return np.float64(self.scale) * self.weight_scale
 
-        The output codes of a convolution are far wider than that. A linear layer has no output
-        grid: with 6 bits and many channels its branch is millions of steps.
+    def branch_error(
+        self, x: NDArray[np.float32], out: NDArray[np.float32], whole: NDArray[np.float32]
+    ) -> Array:
+        """How far a linear layer's branch is from the reference's, in steps.
+
+        0 where the rounding of float32 sums explains it: 64 units in the last place of the sum of
+        what was added.
+
+        Args:
+            x: The float input.
+            out: The result.
+            whole: The same less the branch.
         """
-        if self.kind == "conv" or self.branch is None:
-            return np.zeros(())
+        assert self.branch is not None
         down, up = (np.abs(factor) for factor in self.branch)
-        size = linear_branch(np.abs(x), down, up) + np.abs(out)
-        return 64 * 2.0**-24 * size / (np.float64(self.scale) * self.weight_scale)
+        error = np.abs(out.astype(np.float64) - whole - linear_branch(x, *self.branch))
+        size = linear_branch(np.abs(x), down, up) + np.abs(whole)
+        return np.where(error <= 64 * 2.0**-24 * size, 0, np.ceil(error / self.step))
 
 
 def read_layers(model: Path) -> list[LayerRecord]:
@@ -199,13 +225,16 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
         return cast(list[Array], ReferenceEvaluator(node).run(None, values))[0]
 
     for node in graph.node:
-        if node.op_type not in CONVS + LINEARS:
+        if node.op_type not in LAYER_OPS:
             continue
-        conv = node.op_type in CONVS
-        codes, scale_name, zero_name, weight, weight_scale, bias, *rest = node.input
-        scale = np.float32(array(scale_name)[()])
-        zero_point = int(array(zero_name)[()])
-        rounding = producer[codes]
+        conv, op = node.op_type in CONVS, LAYER_OPS[node.op_type]
+        inputs = dict(zip(op.input_names, node.input, strict=True))
+        scale = np.float32(array(inputs["x_scale"])[()])
+        zero_point = int(array(inputs["x_zero_point"])[()])
+        weight = array(inputs[WEIGHT])
+        if op.planes:
+            weight = join_planes(weight, array(inputs[WEIGHT_LOW]))
+        rounding = producer[inputs["codes"]]
         source, top, d = rounding.input[0], 255, None
         rotated = rounding.op_type == "HadamardQuantize"
         if rotated:
@@ -218,25 +247,24 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
         if source.endswith("/balanced"):
             source, multiplier = producer[source].input
             d = array(multiplier)
-        low_rank = node.op_type in (conv_op.LOW_RANK, linear_op.LOW_RANK)
         geometry = {a.name: tuple(a.ints) for a in node.attribute}
         yield LayerRecord(
             name=node.name.removesuffix("/y"),
             kind="conv" if conv else "linear",
             x=source,
-            codes=codes,
+            codes=inputs["codes"],
             out=node.output[0],
             d=d,
             rotated=rotated,
             scale=scale,
             zero_point=zero_point,
             top=top,
-            weight=array(weight).astype(np.int8),
-            weight_scale=array(weight_scale),
-            bias=array(bias),
-            out_scale=np.float32(array(rest[0])[()]) if conv else np.float32(1),
-            out_zero_point=int(array(rest[1])[()]) if conv else 0,
+            weight=weight.astype(np.int8),
+            weight_scale=array(inputs["weight_scale"]),
+            bias=array(inputs["bias"]),
+            out_scale=np.float32(array(inputs["y_scale"])[()]) if conv else np.float32(1),
+            out_zero_point=int(array(inputs["y_zero_point"])[()]) if conv else 0,
             strides=geometry.get("strides", (1, 1)),
             pads=geometry.get("pads", (0, 0, 0, 0)),
-            branch=(array(rest[-2]), array(rest[-1])) if low_rank else None,
+            branch=(array(inputs["down"]), array(inputs["up"])) if op.branch else None,
         )

@@ -16,7 +16,8 @@ import onnx
 from numpy.typing import NDArray
 
 from quantface_export.layer_table import LayerRecord, layer_groups, read_layers
-from quantface_export.session import Optimization, Variant, open_session, run, with_outputs
+from quantface_export.probe import add_whole, with_outputs
+from quantface_export.session import Optimization, Variant, open_session, run
 
 MISMATCH_LIMIT = 1e-4
 """At most this share of a stage's integers may differ from the reference's."""
@@ -96,12 +97,10 @@ def _probed(
         values[record.x] = onnx.TensorProto.FLOAT
         values[record.codes] = onnx.TensorProto.UINT8
         values[record.out] = onnx.TensorProto.FLOAT
+    edited = with_outputs(model, values)
+    add_whole(edited, records)
     session = open_session(
-        model,
-        optimization=optimization,
-        variant=variant,
-        arena=False,
-        edited=with_outputs(model, values),
+        model, optimization=optimization, variant=variant, arena=False, edited=edited
     )
     names = [o.name for o in session.get_outputs()]
     results = dict(zip(names, run(session, *inputs), strict=True))
@@ -111,15 +110,17 @@ def _probed(
 
 def _compare_layer(record: LayerRecord, results: dict[str, NDArray[Any]]) -> LayerParity:
     x, codes = results[record.x], results[record.codes]
+    out, whole = results[record.out], results[record.whole]
     pairs = (
         (record.input_codes(x), codes),
-        (record.result(codes), record.integers(x, results[record.out])),
+        (record.result(codes), record.integers(x, whole)),
     )
     differences = [np.abs(np.subtract(a, b, dtype=np.float64)) for a, b in pairs]
-    differences[1][differences[1] <= record.float_error(x, results[record.out])] = 0
+    if record.whole != record.out:
+        differences.append(record.branch_error(x, out, whole))
     return LayerParity(
         name=record.name,
-        integers=sum(d.size for d in differences),
+        integers=codes.size + out.size,
         mismatches=sum(int(np.count_nonzero(d)) for d in differences),
         lsb_max=max(int(d.max()) for d in differences),
     )

@@ -117,18 +117,3 @@ def run(session: ort.InferenceSession, *inputs: NDArray[Any]) -> list[NDArray[An
     """All outputs of a stage for positional inputs."""
     names = [i.name for i in session.get_inputs()]
     return session.run(None, dict(zip(names, inputs, strict=True)))
-
-
-def with_outputs(model: Path, values: dict[str, int]) -> onnx.ModelProto:
-    """``model`` with intermediate values among its outputs, and its weights left on disk.
-
-    Args:
-        model: The stage.
-        values: ONNX element type by value name.
-    """
-    proto = onnx.load(model, load_external_data=False)
-    present = {o.name for o in proto.graph.output}
-    for name, element in values.items():
-        if name not in present:
-            proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, None))
-    return proto

@@ -62,7 +62,7 @@ bool pack_weights(const Kernels& kernels, const ConvWeights& weights, bool winog
   // Lines of all positions are written at once: an even number of them would share sets of the cache.
   plan->position_bytes = std::int64_t{winograd ? plan->steps | 1 : plan->steps} * plan->outputs * 4;
   const std::int64_t bytes = block_bytes(*plan), whole = plan->blocks * bytes;
-  const bool keep = !weights.four_bits || whole <= kKeptBytes;
+  const bool keep = weights.stored != Stored::kFourBits || whole <= kKeptBytes;
   std::int8_t* room = nullptr;
   if (!allocate(&room, keep ? whole : bytes)) return false;
   if (keep) plan->weights = room;
@@ -132,13 +132,18 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
   plan->branch_winograd = square;
   plan->branch_positions = square ? 16 : static_cast<int>(g.kernel[0] * g.kernel[1]);
   plan->rank_blocks = (plan->rank + plan->outputs - 1) / plan->outputs;
+  ConvWeights weights = constants.weights;
+  std::int8_t* joined = nullptr;
   bool made = true;
-  if (square && plan->top <= kWinogradTop) {
-    made = pack_weights(kernels, constants.weights, true, plan);
+  if (weights.stored == Stored::kPlanes) {
+    const std::int64_t count = g.filters * g.channels * g.kernel[0] * g.kernel[1];
+    made = allocate(&joined, count);
+    if (made) join_planes(weights, count, joined);
+    weights = {joined, nullptr, Stored::kBytes};
   }
-  if (made && plan->chunk == 0) {
-    made = pack_weights(kernels, constants.weights, false, plan);
-  }
+  if (made && square && plan->top <= kWinogradTop) made = pack_weights(kernels, weights, true, plan);
+  if (made && plan->chunk == 0) made = pack_weights(kernels, weights, false, plan);
+  std::free(joined);
   const std::int64_t filters = std::int64_t{plan->blocks} * plan->outputs;
   made = made && allocate(&plan->bias, filters) && allocate(&plan->multiplier, filters) &&
          allocate(&plan->offset, plan->linear ? filters : 0) &&

@@ -38,11 +38,17 @@ struct ConvGeometry {
   std::int64_t pads[4] = {};  // top, left, bottom, right
 };
 
-// Weights in ONNX's order, (filters, channels, kh, kw): bytes, or two to a byte, the first in its
-// lower half.
+// How weights are stored: bytes; two to a byte, the first in its lower half; or so, with two more
+// bits of each in `low`, where each number has those of filters f and f + filters / 2:
+//
+//   weight[f] = 4 * data[f] ^ low[f]    or    4 * data[f] ^ low[f - filters / 2] >> 2
+enum class Stored : std::uint8_t { kBytes, kFourBits, kPlanes };
+
+// Weights in ONNX's order, (filters, channels, kh, kw).
 struct ConvWeights {
   const void* data = nullptr;
-  bool four_bits = false;
+  const void* low = nullptr;
+  Stored stored = Stored::kBytes;
 };
 
 // Weights of four bits that would take more than this in the kernels' order are not kept in it: each

@@ -30,10 +30,14 @@ void transform_weight(const int* g, int* u) {
   }
 }
 
+int nibble(const std::uint8_t* data, std::int64_t index) {
+  return (index % 2 == 0 ? data[index / 2] : data[index / 2] >> 4) & 15;
+}
+
+// Of weights that are not in planes.
 int weight_at(const ConvWeights& weights, std::int64_t index) {
-  if (!weights.four_bits) return static_cast<const std::int8_t*>(weights.data)[index];
-  const int byte = static_cast<const std::uint8_t*>(weights.data)[index / 2];
-  return (((index % 2 == 0 ? byte : byte >> 4) & 15) ^ 8) - 8;
+  if (weights.stored == Stored::kBytes) return static_cast<const std::int8_t*>(weights.data)[index];
+  return (nibble(static_cast<const std::uint8_t*>(weights.data), index) ^ 8) - 8;
 }
 
 int positive(int value) { return value > 0 ? value : 0; }
@@ -42,22 +46,34 @@ std::int64_t parts(const ConvPlan& plan) { return (plan.steps + kStepsAtOnce - 1
 
 }  // namespace
 
+void join_planes(const ConvWeights& weights, std::int64_t count, std::int8_t* to) {
+  const auto* high = static_cast<const std::uint8_t*>(weights.data);
+  const auto* low = static_cast<const std::uint8_t*>(weights.low);
+  const std::int64_t half = count / 2;
+  for (std::int64_t i = 0; i < half; ++i) {
+    const int first = (nibble(high, i) ^ 8) - 8, second = (nibble(high, half + i) ^ 8) - 8;
+    to[i] = static_cast<std::int8_t>(first * 4 ^ nibble(low, i));
+    to[half + i] = static_cast<std::int8_t>(second * 4 ^ nibble(low, i) >> 2);
+  }
+}
+
 bool expand_weights(const Kernels& kernels, const ConvPlan& plan, const ConvWeights& weights,
                     int block, int first, int last, std::int8_t* to) {
   const ConvGeometry& g = plan.geometry;
   const std::int64_t taps = g.kernel[0] * g.kernel[1];
   const bool swift = (taps == 9 && g.channels % 4 == 0) || (taps == 1 && g.channels % 16 == 0);
-  if (weights.four_bits && swift) {
+  if (weights.stored == Stored::kFourBits && swift) {
     kernels.conv.expand(plan, static_cast<const std::uint8_t*>(weights.data), block, first, last, to);
     return true;
   }
   for (int output = 0; output < plan.outputs; ++output) {
     const std::int64_t f = std::int64_t{block} * plan.outputs + output;
     for (int c = 4 * first; c < 4 * last; ++c) {
-      int values[kMaxTaps] = {}, transformed[16];
+      int values[kMaxTaps], transformed[16];
       const int* from = values;
-      if (f < g.filters && c < g.channels) {
-        for (int t = 0; t < taps; ++t) values[t] = weight_at(weights, (f * g.channels + c) * taps + t);
+      const bool exists = f < g.filters && c < g.channels;
+      for (int t = 0; t < taps; ++t) {
+        values[t] = exists ? weight_at(weights, (f * g.channels + c) * taps + t) : 0;
       }
       if (plan.winograd) {
         transform_weight(values, transformed);

@@ -5,9 +5,12 @@
 
 namespace quantface {
 
+// Weights in planes, an even number, as bytes.
+void join_planes(const ConvWeights& weights, std::int64_t count, std::int8_t* to);
+
 // Puts steps first to last - 1 of one block of filters into `to`, where the block begins: (positions,
-// steps, outputs, 4), with 0 for channels that do not exist and anything for filters. False where a
-// transformed weight is not a byte.
+// steps, outputs, 4), with 0 for channels that do not exist and anything for filters. The weights are
+// not in planes. False where a transformed weight is not a byte.
 bool expand_weights(const Kernels& kernels, const ConvPlan& plan, const ConvWeights& weights,
                     int block, int first, int last, std::int8_t* to);
 

@@ -35,14 +35,10 @@ class Fuzz {
 
   bool round(const std::vector<const CustomOp*>& ops) {
     const CustomOp& op = *ops[below(ops.size())];
-    switch (op.GetInputTypeCount(&op)) {
-      case 2:
-      case 4: return hadamard_round(op);
-      case 3: return norm_round(op);
-      case 6:
-      case 9: return linear_round(op);
-      default: return conv_round(op);
-    }
+    const std::string name = op.GetName(&op);
+    if (name.find("Hadamard") == 0) return hadamard_round(op);
+    if (name.find("GroupNorm") == 0) return norm_round(op);
+    return name.find("QuantizedLinear") == 0 ? linear_round(op) : conv_round(op);
   }
 
   bool hadamard_round(const CustomOp& op) {
@@ -90,11 +86,11 @@ class Fuzz {
   }
 
   bool conv_round(const CustomOp& op) {
-    const bool branch = op.GetInputTypeCount(&op) == 11;
+    const bool branch = has_branch(op), planes = has_planes(op);
     const auto size = [this](std::size_t most) { return static_cast<std::int64_t>(1 + below(most)); };
     const std::int64_t n = size(2), rank = size(20);
     const std::int64_t least = below(32) == 0 ? 300 : 0;  // enough for weights that are not kept
-    const std::int64_t c = least + size(70), f = least + size(40);
+    const std::int64_t c = least + size(70), f = filters_of(op, least + size(40));
     const bool square = below(2);
     const std::int64_t kh = square ? 3 : size(4), kw = square ? 3 : size(4);
     OrtKernelInfo info;
@@ -111,18 +107,19 @@ class Fuzz {
     if (below(32) == 0) info.attributes["top"] = absurd[below(6)];
 
     const Dims image = {n, c, size(14), size(20)}, one = {}, filters = {f};
-    const std::vector<Dims> dims = {image, one, one, {f, c, kh, kw}, filters, filters, one, one,
-                                    image, {rank, c, kh, kw}, {f, rank, 1, 1}};
+    std::vector<Dims> dims = {image, one, one, {f, c, kh, kw}, filters, filters, one, one,
+                              image, {rank, c, kh, kw}, {f, rank, 1, 1}};
+    if (planes) dims.insert(dims.begin() + 4, {f / 2, c, kh, kw});
     std::vector<OrtValue> values(op.GetInputTypeCount(&op));
     for (std::size_t i = 0; i < values.size(); ++i) {
       Dims shape = dims[i];
       if (below(100) == 0) shape.resize(below(6), 2);
       if (below(100) == 0 && !shape.empty()) shape[below(shape.size())] = static_cast<std::int64_t>(below(5));
-      fill(&values[i], shape, op.GetInputType(&op, i), i == 8 || i == 9 || i == 10);
+      fill(&values[i], shape, op.GetInputType(&op, i), i > 7u + planes);
     }
     for (unsigned char& code : values[0].data) code = static_cast<unsigned char>(code % (top + 1));
     const float scale = 0.01f;
-    for (const std::size_t i : {1, 6}) {
+    for (const std::size_t i : {1u, 6u + planes}) {
       if (values[i].data.size() >= 4 && below(32)) std::memcpy(values[i].data.data(), &scale, 4);
     }
     if (!values[2].data.empty() && below(32)) values[2].data[0] = static_cast<unsigned char>(values[2].data[0] % (top + 1));
@@ -134,10 +131,10 @@ class Fuzz {
   }
 
   bool linear_round(const CustomOp& op) {
-    const bool branch = op.GetInputTypeCount(&op) == 9;
+    const bool branch = has_branch(op), planes = has_planes(op);
     const auto size = [this](std::size_t most) { return static_cast<std::int64_t>(1 + below(most)); };
     const std::int64_t least = below(32) == 0 ? 1040 : 0;  // enough for weights that are not kept
-    const std::int64_t c = least + size(70), f = least + size(40), rank = size(20);
+    const std::int64_t c = least + size(70), f = filters_of(op, least + size(40)), rank = size(20);
     static const std::int64_t tops[] = {1, 7, 15, 63, 127, 255, -1, 256};
     OrtKernelInfo info;
     const std::int64_t top = info.attributes["top"] = tops[below(64) == 0 ? 6 + below(2) : below(6)];
@@ -146,7 +143,8 @@ class Fuzz {
     for (std::size_t i = below(3); i > 0; --i) lines.push_back(size(30));
     lines.push_back(c);
     const Dims one = {}, filters = {f};
-    const std::vector<Dims> dims = {lines, one, one, {f, c}, filters, filters, lines, {rank, c}, {f, rank}};
+    std::vector<Dims> dims = {lines, one, one, {f, c}, filters, filters, lines, {rank, c}, {f, rank}};
+    if (planes) dims.insert(dims.begin() + 4, {f / 2, c});
     std::vector<OrtValue> values(op.GetInputTypeCount(&op));
     for (std::size_t i = 0; i < values.size(); ++i) {
       Dims shape = dims[i];
@@ -183,6 +181,14 @@ class Fuzz {
     for (std::size_t i = 0; i < 3; ++i) fill(&values[i], i == 0 ? dims : Dims{below(32) ? c : 3}, ort::kFloat);
     infer(op, info, values);
     return compute(op, info, values);
+  }
+
+  static bool has_branch(const CustomOp& op) { return std::strstr(op.GetName(&op), "LowRank") != nullptr; }
+  static bool has_planes(const CustomOp& op) { return std::strstr(op.GetName(&op), "W6") != nullptr; }
+
+  // An even number for weights in planes, mostly.
+  std::int64_t filters_of(const CustomOp& op, std::int64_t filters) {
+    return has_planes(op) && below(32) ? (filters + 1) / 2 * 2 : filters;
   }
 
   std::size_t below(std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n - 1)(random_); }

@@ -199,6 +199,7 @@ std::size_t bytes_of(int element, std::size_t values) {
     case quantface::ort::kFloat:
     case quantface::ort::kInt32: return 4 * values;
     case quantface::ort::kFloat16: return 2 * values;
+    case quantface::ort::kUint4:
     case quantface::ort::kInt4: return (values + 1) / 2;
     default: return values;
   }

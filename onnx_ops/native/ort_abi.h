@@ -32,7 +32,7 @@ constexpr std::uint32_t kApiVersion = 20;  // of ONNX Runtime 1.20, the first wi
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
 
 enum ElementType : int {
-  kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kFloat16 = 10, kInt4 = 22
+  kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kFloat16 = 10, kUint4 = 21, kInt4 = 22
 };
 
 enum MemoryType : int { kDefaultMemory = 0 };

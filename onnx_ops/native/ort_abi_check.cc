@@ -86,6 +86,7 @@ static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 == static_cast<int>(ort::kUint
 static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8 == static_cast<int>(ort::kInt8));
 static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 == static_cast<int>(ort::kInt32));
 static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16 == static_cast<int>(ort::kFloat16));
+static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT4 == static_cast<int>(ort::kUint4));
 static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_INT4 == static_cast<int>(ort::kInt4));
 static_assert(OrtMemTypeDefault == static_cast<int>(ort::kDefaultMemory));
 static_assert(OrtDeviceAllocator == static_cast<int>(ort::kDeviceAllocator));

@@ -50,7 +50,7 @@ OrtStatus* read_attributes(const OrtKernelInfo* info, ConvKernel* kernel) {
 // Plans ahead if all constants are known.
 OrtStatus* plan_ahead(const OrtKernelInfo* info, ConvKernel* kernel) {
   const Api& api = kernel->api;
-  const Roles roles = roles_of(kernel->linear, kernel->branch);
+  const Roles roles = roles_of(kernel->linear, kernel->branch, kernel->stored);
   Inputs inputs;
   for (std::size_t i = 0; i < roles.count; ++i) {
     if (!is_constant(roles.list[i])) continue;
@@ -125,8 +125,8 @@ OrtStatus* set_image(const ConvKernel& kernel, const Shape& codes, ConvCall* cal
   const Api& api = kernel.api;
   const ConvGeometry& g = call->plan->geometry;
   if (kernel.linear) {
-    if (codes.rank < 1 || codes.dims[codes.rank - 1] != g.channels) {
-      return invalid(api, "codes must be (...,%lld), got %s", number(g.channels),
+    if (codes.rank < 2 || codes.dims[codes.rank - 1] != g.channels) {
+      return invalid(api, "codes must be (N,...,%lld), got %s", number(g.channels),
                      Text(codes).chars);
     }
     call->images = call->height = 1;
@@ -163,7 +163,7 @@ OrtStatus* compute_planned(const ConvKernel& kernel, OrtKernelContext* context,
   void* y = nullptr;
   RETURN_IF_ERROR(output(api, context, shape, &y));
   if (y == nullptr || shape.count() == 0) return nullptr;
-  call.source = {inputs[kWeight].data, kernel.four_bits};
+  call.source = {inputs[kWeight].data, inputs[kWeightLow].data, kernel.stored};
   call.codes = inputs[kCodes].as<std::uint8_t>();
   call.x = inputs[kX].as<float>();
   call.y = static_cast<float*>(y);
@@ -172,7 +172,7 @@ OrtStatus* compute_planned(const ConvKernel& kernel, OrtKernelContext* context,
 
 OrtStatus* compute(void* self, OrtKernelContext* context) {
   const ConvKernel& kernel = *static_cast<const ConvKernel*>(self);
-  const Roles roles = roles_of(kernel.linear, kernel.branch);
+  const Roles roles = roles_of(kernel.linear, kernel.branch, kernel.stored);
   Inputs inputs;
   for (std::size_t i = 0; i < roles.count; ++i) {
     const Role role = roles.list[i];
@@ -191,8 +191,12 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
 }
 
 const char* op_name(const ort::CustomOp* op) {
-  if (as_op(op).linear) return as_op(op).branch ? "QuantizedLinearLowRank" : "QuantizedLinear";
-  return as_op(op).branch ? "QuantizedConvLowRank" : "QuantizedConv";
+  static constexpr const char* kNames[2][2][2] = {
+      {{"QuantizedConv", "QuantizedConvLowRank"}, {"QuantizedConvW6", "QuantizedConvW6LowRank"}},
+      {{"QuantizedLinear", "QuantizedLinearLowRank"},
+       {"QuantizedLinearW6", "QuantizedLinearW6LowRank"}}};
+  const Op& self = as_op(op);
+  return kNames[self.linear ? 1 : 0][self.stored == Stored::kPlanes ? 1 : 0][self.branch ? 1 : 0];
 }
 
 }  // namespace
@@ -200,7 +204,7 @@ const char* op_name(const ort::CustomOp* op) {
 OrtStatus* ConvKernel::init(const Op& op, const OrtKernelInfo* info) {
   linear = op.linear;
   branch = op.branch;
-  four_bits = op.four_bits;
+  stored = op.stored;
   RETURN_IF_ERROR(read_attributes(info, this));
   return plan_ahead(info, this);
 }
@@ -209,17 +213,18 @@ Op conv_op(const Api& api, int index) {
   Op op{};
   op.api = api;
   op.branch = index % 2 == 1;
-  op.four_bits = index / 2 % 2 == 1;
-  op.linear = index / 4 == 1;
+  op.stored = static_cast<Stored>(index / 2 % 3);
+  op.linear = index / 6 == 1;
   ort::CustomOp& base = op.base;
   base = plain_op();
   base.GetName = op_name;
   base.GetInputType = [](const ort::CustomOp* o, std::size_t i) {
     const Op& self = as_op(o);
-    return type_of(roles_of(self.linear, self.branch).list[i], self.linear, self.four_bits);
+    return type_of(roles_of(self.linear, self.branch, self.stored).list[i], self.linear,
+                   self.stored);
   };
   base.GetInputTypeCount = [](const ort::CustomOp* o) {
-    return roles_of(as_op(o).linear, as_op(o).branch).count;
+    return roles_of(as_op(o).linear, as_op(o).branch, as_op(o).stored).count;
   };
   base.GetOutputType = [](const ort::CustomOp*, std::size_t) { return int{ort::kFloat}; };
   base.CreateKernelV2 = create_kernel<ConvKernel>;

@@ -7,7 +7,8 @@ namespace quantface {
 
 // What an input is for. The ops' inputs have this order; which ones they have, roles_of says.
 enum Role : int {
-  kCodes, kXScale, kXZero, kWeight, kWeightScale, kBias, kYScale, kYZero, kX, kDown, kUp, kRoles
+  kCodes, kXScale, kXZero, kWeight, kWeightLow, kWeightScale, kBias, kYScale, kYZero, kX, kDown, kUp,
+  kRoles
 };
 
 struct Roles {
@@ -28,7 +29,7 @@ struct ConvKernel {
   const Kernels* kernels = nullptr;
   bool linear = false;
   bool branch = false;
-  bool four_bits = false;  // weights are INT4
+  Stored stored = Stored::kBytes;
   ConvGeometry geometry;
   int top = 255;
   bool planned = false;  // whether every constant was one
@@ -38,8 +39,8 @@ struct ConvKernel {
   ~ConvKernel() { free_conv_plan(&plan); }
 };
 
-Roles roles_of(bool linear, bool branch);
-int type_of(Role role, bool linear, bool four_bits);
+Roles roles_of(bool linear, bool branch, Stored stored);
+int type_of(Role role, bool linear, Stored stored);
 
 // Reads what stands at the place of a role.
 OrtStatus* read_role(const ConvKernel& kernel, const OrtValue* value, Role role, Inputs* inputs);

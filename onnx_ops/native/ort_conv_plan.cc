@@ -29,7 +29,8 @@ Shape window(bool linear, std::int64_t first, std::int64_t second, std::int64_t 
   return linear ? shape_of({first, second}) : shape_of({first, second, height, width});
 }
 
-OrtStatus* read_weight_shape(const ConvKernel& kernel, const Shape& weight, ConvGeometry* g) {
+OrtStatus* read_weight_shape(const ConvKernel& kernel, const Shape& weight, const Shape& low,
+                             ConvGeometry* g) {
   if (kernel.linear && (weight.rank != 2 || weight.count() == 0)) {
     return invalid(kernel.api, "weight must be (F,C), got %s", Text(weight).chars);
   }
@@ -41,7 +42,14 @@ OrtStatus* read_weight_shape(const ConvKernel& kernel, const Shape& weight, Conv
   }
   g->filters = weight.dims[0];
   g->channels = weight.dims[1];
-  return nullptr;
+  if (kernel.stored != Stored::kPlanes) return nullptr;
+  if (g->filters % 2 != 0) {
+    return invalid(kernel.api, "weight must have an even number of filters, got %s",
+                   Text(weight).chars);
+  }
+  Shape half = weight;
+  half.dims[0] /= 2;
+  return expect(kernel.api, "weight_low", low, half);
 }
 
 OrtStatus* read_branch(const ConvKernel& kernel, const Inputs& inputs, ConvPlan* plan) {
@@ -63,23 +71,25 @@ OrtStatus* read_branch(const ConvKernel& kernel, const Inputs& inputs, ConvPlan*
 
 }  // namespace
 
-Roles roles_of(bool linear, bool branch) {
+Roles roles_of(bool linear, bool branch, Stored stored) {
   Roles roles{};
   for (int i = 0; i < kRoles; ++i) {
     const Role role = static_cast<Role>(i);
     if ((role == kYScale || role == kYZero) && linear) continue;
+    if (role == kWeightLow && stored != Stored::kPlanes) continue;
     if (role >= kX && !branch) continue;
     roles.list[roles.count++] = role;
   }
   return roles;
 }
 
-int type_of(Role role, bool linear, bool four_bits) {
+int type_of(Role role, bool linear, Stored stored) {
   switch (role) {
     case kCodes:
     case kXZero:
     case kYZero: return ort::kUint8;
-    case kWeight: return four_bits ? ort::kInt4 : ort::kInt8;
+    case kWeight: return stored == Stored::kBytes ? ort::kInt8 : ort::kInt4;
+    case kWeightLow: return ort::kUint4;
     case kBias: return linear ? ort::kFloat : ort::kInt32;
     default: return ort::kFloat;
   }
@@ -87,9 +97,9 @@ int type_of(Role role, bool linear, bool four_bits) {
 
 OrtStatus* read_role(const ConvKernel& kernel, const OrtValue* value, Role role, Inputs* inputs) {
   static constexpr const char* kNames[kRoles] = {
-      "codes", "x_scale", "x_zero_point", "weight", "weight_scale", "bias",
+      "codes", "x_scale", "x_zero_point", "weight", "weight_low", "weight_scale", "bias",
       "y_scale", "y_zero_point", "x", "down", "up"};
-  return read_tensor(kernel.api, value, kNames[role], type_of(role, kernel.linear, kernel.four_bits),
+  return read_tensor(kernel.api, value, kNames[role], type_of(role, kernel.linear, kernel.stored),
                      &(*inputs)[role]);
 }
 
@@ -99,7 +109,8 @@ OrtStatus* make_plan(const ConvKernel& kernel, const Inputs& inputs, ConvPlan* p
   plan->geometry = kernel.geometry;
   plan->top = kernel.top;
   plan->linear = kernel.linear;
-  RETURN_IF_ERROR(read_weight_shape(kernel, inputs[kWeight].shape, &plan->geometry));
+  RETURN_IF_ERROR(read_weight_shape(kernel, inputs[kWeight].shape, inputs[kWeightLow].shape,
+                                    &plan->geometry));
   const Shape per_filter = shape_of({plan->geometry.filters});
   RETURN_IF_ERROR(expect(api, "weight_scale", inputs[kWeightScale].shape, per_filter));
   RETURN_IF_ERROR(expect(api, "bias", inputs[kBias].shape, per_filter));
@@ -115,7 +126,7 @@ OrtStatus* make_plan(const ConvKernel& kernel, const Inputs& inputs, ConvPlan* p
   if (kernel.branch) RETURN_IF_ERROR(read_branch(kernel, inputs, plan));
   constants.down = inputs[kDown].as<float>();
   constants.up = inputs[kUp].as<float>();
-  constants.weights = {inputs[kWeight].data, kernel.four_bits};
+  constants.weights = {inputs[kWeight].data, inputs[kWeightLow].data, kernel.stored};
   constants.weight_scale = inputs[kWeightScale].as<float>();
   if (kernel.linear) {
     constants.offset = inputs[kBias].as<float>();

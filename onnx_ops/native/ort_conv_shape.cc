@@ -25,7 +25,11 @@ OrtStatus* infer_dims(const Api& api, const OrtShapeInferContext* context, std::
   return api.GetDimensions(info, shape->dims, rank);
 }
 
+// Says nothing where a size is unknown: ONNX Runtime would take -1 for a size.
 OrtStatus* set_output(const Api& api, OrtShapeInferContext* context, const Shape& shape) {
+  for (int i = 0; i < shape.rank; ++i) {
+    if (shape.dims[i] < 0) return nullptr;
+  }
   OrtTensorTypeAndShapeInfo* y = nullptr;
   RETURN_IF_ERROR(api.CreateTensorTypeAndShapeInfo(&y));
   OrtStatus* status = api.SetTensorElementType(y, int{ort::kFloat});

@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <new>
 
+#include "conv.h"
 #include "ort_abi.h"
 #include "rotation.h"
 
@@ -100,7 +101,7 @@ struct Op {
   bool quantize;
   bool linear;
   bool branch;
-  bool four_bits;
+  Stored stored;
   bool silu;
   Element x_type;
   Element y_type;
@@ -136,7 +137,7 @@ void destroy_kernel(void* kernel) {
   std::free(kernel);
 }
 
-constexpr int kHadamardOps = 6, kConvOps = 8, kNormOps = 2;
+constexpr int kHadamardOps = 6, kConvOps = 12, kNormOps = 2;
 Op hadamard_op(const Api& api, int index);
 Op conv_op(const Api& api, int index);
 Op norm_op(const Api& api, int index);

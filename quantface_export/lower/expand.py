@@ -1,7 +1,7 @@
 """Replace each marker by the subgraph that ONNX Runtime fuses to integer kernels.
 
-convolution   HadamardQuantize -> QuantizedConv or QuantizedConvLowRank
-linear        HadamardQuantize -> QuantizedLinear or QuantizedLinearLowRank
+convolution   HadamardQuantize -> QuantizedConv or a variant of it
+linear        HadamardQuantize -> QuantizedLinear or a variant of it
 
 Each is one op of the native kernels; function bodies become QLinearConv and MatMulIntegerToFloat.
 Where nothing is rotated, [Mul] -> [Clip] -> QuantizeLinear stand for HadamardQuantize. Layers of
@@ -19,6 +19,7 @@ from calibration.layers import QuantLayer
 from onnx_ops import quantized_conv, quantized_linear
 from onnx_ops.function_body import DOMAIN, body_matrices
 from onnx_ops.hadamard import factor
+from onnx_ops.variants import with_inputs
 from quantface_export.lower.builder import Builder
 from quantface_export.lower.functions import carry_functions
 from quantface_export.lower.marker import MARKER_DOMAIN
@@ -101,7 +102,7 @@ class _Expansion(Builder):
             site.codes,
             site.scale,
             site.zero_point,
-            packed_codes(self, layer),
+            *packed_codes(self, layer),
             self.constant(f"{name}/weight_scale", scale),
             self.constant(f"{name}/bias", layer.integer_bias(stored).numpy().astype(np.int32)),
             self.constant(f"{name}/out_scale", np.float32(layer.y_grid.scale)),
@@ -112,7 +113,7 @@ class _Expansion(Builder):
             up = self.half(f"{name}/up", stored.up.numpy()[:, :, None, None])
             inputs += [x, down, up]
         return self.op(
-            quantized_conv.PLAIN if stored.down is None else quantized_conv.LOW_RANK,
+            with_inputs(quantized_conv.VARIANTS, len(inputs)).name,
             inputs,
             f"{name}/y",
             DOMAIN,
@@ -129,14 +130,14 @@ class _Expansion(Builder):
             site.codes,
             site.scale,
             site.zero_point,
-            packed_codes(self, layer),
+            *packed_codes(self, layer),
             self.constant(f"{name}/weight_scale", stored.scale.numpy().astype(np.float32)),
             self.constant(f"{name}/bias", layer.bias.numpy()),
         ]
         if stored.down is not None and stored.up is not None:
             down = self.half(f"{name}/down", layer.down(stored).numpy())
             inputs += [x, down, self.half(f"{name}/up", stored.up.numpy())]
-        op = quantized_linear.PLAIN if stored.down is None else quantized_linear.LOW_RANK
+        op = with_inputs(quantized_linear.VARIANTS, len(inputs)).name
         return self.op(op, inputs, f"{name}/y", DOMAIN, top=layer.grid.top)
 
 

@@ -15,16 +15,19 @@ from onnx_ops.quantized_linear import (
     quantized_linear_node,
     quantized_linear_schemas,
 )
+from onnx_ops.variants import split_planes
 
 SHAPE = (2, 9, 20)
+BITS = {"int8": 4, "int4": 4, "planes": 6}
+"""Of weights, by how they are stored."""
 
 
-def constants():
+def constants(bits=4):
     draw = np.random.default_rng(0)
     return {
         "x_scale": np.float32(0.1),
         "x_zero_point": np.uint8(6),
-        "weight": draw.integers(-8, 8, (12, 20)).astype(np.int8),
+        "weight": draw.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (12, 20)).astype(np.int8),
         "weight_scale": draw.uniform(0.01, 0.02, 12).astype(np.float32),
         "bias": draw.standard_normal(12).astype(np.float32),
         "x": draw.standard_normal(SHAPE).astype(np.float32),
@@ -33,10 +36,19 @@ def constants():
     }
 
 
-def model(*, branch, function=True, shape=SHAPE, weight_type=ml_dtypes.int4):
-    fixed = constants()
-    fixed["weight"] = fixed["weight"].astype(weight_type)
-    names = ["codes", *fixed] if branch else ["codes", *list(fixed)[:5]]
+def model(*, branch, function=True, shape=SHAPE, stored="int4"):
+    fixed = constants(BITS[stored])
+    whole = fixed.pop("weight")
+    weights = {"weight": whole.astype(ml_dtypes.int4 if stored == "int4" else np.int8)}
+    if stored == "planes":
+        high, low = split_planes(whole)
+        weights = {
+            "weight": high.astype(ml_dtypes.int4),
+            "weight_low": low.astype(ml_dtypes.uint4),
+        }
+    names = [*list(fixed)[:2], *weights, *list(fixed)[2:]]
+    names = ["codes", *(names if branch else names[:-3])]
+    fixed |= weights
     node = quantized_linear_node(names, "y", top=15, name="c")
     infos = [helper.make_tensor_value_info("codes", TensorProto.UINT8, shape)]
     if branch:
@@ -53,16 +65,16 @@ def model(*, branch, function=True, shape=SHAPE, weight_type=ml_dtypes.int4):
 
 @pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize("level", ["off", "all"])
-@pytest.mark.parametrize("weight_type", [np.int8, ml_dtypes.int4])
-def test_the_body_computes_the_definition_as_integers(branch, level, weight_type, tmp_path):
-    fixed, path = constants(), tmp_path / "optimized.onnx"
+@pytest.mark.parametrize("stored", BITS)
+def test_the_body_computes_the_definition_as_integers(branch, level, stored, tmp_path):
+    fixed, path = constants(BITS[stored]), tmp_path / "optimized.onnx"
     codes = np.random.default_rng(1).integers(0, 16, SHAPE).astype(np.uint8)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(path)
     if level == "off":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    proto = model(branch=branch, weight_type=weight_type)
+    proto = model(branch=branch, stored=stored)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
     feed = {"codes": codes} | ({"x": fixed["x"]} if branch else {})
     y = session.run(None, feed)[0].astype(np.float64)
@@ -78,15 +90,18 @@ def test_the_body_computes_the_definition_as_integers(branch, level, weight_type
         assert kinds.count("MatMul") == 2 * branch
 
 
+@pytest.mark.parametrize("stored", ["int4", "planes"])
 @pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize("function", [True, False], ids=["body", "no body"])
-def test_checker_accepts_the_model(branch, function):
-    onnx.checker.check_model(model(branch=branch, function=function), full_check=True)
+def test_checker_accepts_the_model(branch, function, stored):
+    proto = model(branch=branch, function=function, stored=stored)
+    onnx.checker.check_model(proto, full_check=True)
 
 
+@pytest.mark.parametrize("stored", ["int4", "planes"])
 @pytest.mark.parametrize("branch", [False, True])
-def test_shape_inference_through_the_schema(branch):
-    proto = model(branch=branch, function=False, shape=("batch", 9, 20))
+def test_shape_inference_through_the_schema(branch, stored):
+    proto = model(branch=branch, stored=stored, function=False, shape=("batch", 9, 20))
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     schemas = quantized_linear_schemas()
     for schema in schemas:
@@ -110,5 +125,5 @@ def test_bodies_have_the_inputs_and_attributes_of_the_schemas():
 
 
 def test_node_rejects_other_numbers_of_inputs():
-    with pytest.raises(ValueError, match="need 6 or 9 inputs, got 8"):
+    with pytest.raises(ValueError, match="need 6, 7, 9 or 10 inputs, got 8"):
         quantized_linear_node(["a"] * 8, "y", top=15, name="c")

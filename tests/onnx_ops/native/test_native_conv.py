@@ -13,6 +13,7 @@ from onnx_ops.quantized_conv import (
     quantized_conv_functions,
     quantized_conv_node,
 )
+from onnx_ops.variants import split_planes
 
 EPS = 2.0**-24
 GEOMETRY = [  # channels, filters, kernel, strides, pads, height, width
@@ -73,13 +74,20 @@ class Case:
     def window(self):
         return {"strides": self.strides, "pads": self.pads}
 
-    def model(self, fed=(), weight_type=np.int8):
+    def model(self, fed=(), weight_type=np.int8, planes=False):
         """With the initializers named in ``fed`` as inputs instead."""
+        weights = {"weight": self.weight.astype(weight_type)}
+        if planes:
+            high, low = split_planes(self.weight)
+            weights = {
+                "weight": high.astype(ml_dtypes.int4),
+                "weight_low": low.astype(ml_dtypes.uint4),
+            }
         grid = self.grid
         constants = {
             "x_scale": grid.x_scale,
             "x_zero_point": np.uint8(grid.x_zero_point),
-            "weight": self.weight.astype(weight_type),
+            **weights,
             "weight_scale": grid.weight_scale,
             "bias": self.bias,
             "y_scale": grid.y_scale,
@@ -142,6 +150,20 @@ def test_large_layers_of_four_bits(geometry, bits, every_isa):
     case = Case(geometry, bits, batch=2)
     for y in every_isa(case.model(weight_type=ml_dtypes.int4), case.feed, threads=2):
         case.check(y)
+
+
+@pytest.mark.parametrize("bits", [(6, 6), (6, 5), (4, 6)], ids=str)
+@pytest.mark.parametrize("geometry", [s for s in GEOMETRY if s[1] % 2 == 0], ids=str)
+def test_weights_in_planes_are_those_in_bytes(geometry, bits, every_isa, ops):
+    for rank in (0, 3):
+        case = Case(geometry, bits, rank=rank)
+        found = every_isa(case.model(planes=True), case.feed)
+        np.testing.assert_array_equal(found, every_isa(case.model(), case.feed))
+        for y in (
+            *found,
+            ops.session(case.model(planes=True), native=False).run(None, case.feed)[0],
+        ):
+            case.check(y)
 
 
 @pytest.mark.parametrize("bits", [(4, 4), (6, 4), (8, 7), (8, 8)], ids=str)

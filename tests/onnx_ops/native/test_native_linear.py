@@ -12,13 +12,14 @@ from onnx_ops.quantized_linear import (
     quantized_linear_functions,
     quantized_linear_node,
 )
+from onnx_ops.variants import split_planes
 
 EPS = 2.0**-24
 SIZES = [  # shape of the codes, filters
     ((2, 17, 64), 48),
     ((1, 49, 40), 33),
     ((5, 35), 7),
-    ((130,), 16),
+    ((1, 130), 16),
     ((1, 1, 3), 1),
     ((2, 3, 4, 62), 70),
     ((1, 7, 1040), 1010),  # more weights than are kept
@@ -57,9 +58,19 @@ class Case:
     def feed(self):
         return {"codes": self.codes} | ({"x": self.x} if self.rank else {})
 
-    def model(self, fed=(), weight_type=np.int8):
+    def model(self, fed=(), weight_type=np.int8, planes=False):
         """With the initializers named in ``fed`` as inputs instead."""
-        constants = self.constants | {"weight": self.weight.astype(weight_type)}
+        weights = {"weight": self.weight.astype(weight_type)}
+        if planes:
+            high, low = split_planes(self.weight)
+            weights = {
+                "weight": high.astype(ml_dtypes.int4),
+                "weight_low": low.astype(ml_dtypes.uint4),
+            }
+        fixed = self.constants.items()
+        constants = {}
+        for name, value in fixed:
+            constants |= weights if name == "weight" else {name: value}
         names = ["codes", *constants]
         if self.rank:
             names += ["x", "down", "up"]
@@ -109,6 +120,20 @@ def test_sums_equal_the_definition_on_every_instruction_set(size, bits, every_is
         if bits[1] <= 4:
             found = every_isa(case.model(weight_type=ml_dtypes.int4), case.feed, threads=2)
             np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("bits", [(6, 6), (6, 5), (4, 6)], ids=str)
+@pytest.mark.parametrize("size", [s for s in SIZES if s[1] % 2 == 0], ids=str)
+def test_weights_in_planes_are_those_in_bytes(size, bits, every_isa, ops):
+    for rank in (0, 3):
+        case = Case(*size, bits, rank=rank)
+        found = every_isa(case.model(planes=True), case.feed)
+        np.testing.assert_array_equal(found, every_isa(case.model(), case.feed))
+        for y in (
+            *found,
+            ops.session(case.model(planes=True), native=False).run(None, case.feed)[0],
+        ):
+            case.check(y)
 
 
 @pytest.mark.parametrize("bits", [(4, 4), (6, 4), (8, 7), (8, 8)], ids=str)
