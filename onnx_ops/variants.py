@@ -147,10 +147,10 @@ def split_planes(weight: NDArray[np.int8]) -> tuple[NDArray[np.int8], NDArray[np
             f"need an even number of filters and weights in -32..31, got {len(weight)} filters, "
             f"{weight.min()}..{weight.max()}"
         )
-    high, low = weight >> 2, (weight & 3).astype(np.uint8)
-    first, second = np.split(low, 2)
-    high[: len(first)] ^= second.astype(np.int8)
-    return high, first | second << 2
+    high = (weight >> 2).astype(np.int8)
+    first, second = np.split(weight & 3, 2)
+    high[: len(first)] ^= second
+    return high, (first | second << 2).astype(np.uint8)
 
 
 def join_planes(high: NDArray[Any], low: NDArray[Any]) -> NDArray[np.int8]:

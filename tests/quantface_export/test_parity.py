@@ -16,10 +16,11 @@ from calibration.layers import quant_layers
 from calibration.observe import observe
 from calibration.quantize import observe_outputs, quantize
 from calibration.recipe import Recipe
-from quantface_export import integers, layer_table, parity
+from onnx_ops.quantized_linear import linear_branch
+from quantface_export import integers, layer_table, parity, session
 from quantface_export.lower.expand import expand
 from quantface_export.lower.export import export_markers
-from quantface_export.session import fastest_variant
+from quantface_export.session import Variant, fastest_variant
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +104,63 @@ def test_the_bundle_s_files_are_left_alone(lowered: tuple[Path, torch.Tensor]) -
     integers.integers_sha256(model, [x.numpy()])
     assert [file.stat().st_ctime_ns for file in files] == before
     assert sorted(model.parent.iterdir()) == files
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tensor]:
+    """Three linear layers of 6 bits; the branch of the second is millions of steps of its sums."""
+    folder = tmp_path_factory.mktemp("linear")
+    torch.manual_seed(0)
+    stage = nn.Sequential(
+        nn.Linear(96, 64), nn.SiLU(), nn.Linear(64, 128), nn.SiLU(), nn.Linear(128, 8)
+    ).requires_grad_(False)
+    x = torch.randn(1, 50, 96)
+    recipe = Recipe(name="test", weight_bits=6, activation_bits=6, rank=2)
+    sites = observe(stage, [(x,)], seed=0)
+    bits = {key: recipe.bits("test", key, False) for key in sites}
+    quantize(stage, sites, recipe, bits=bits, seed=0)
+    up = quant_layers(stage)["2"].weight.up
+    assert up is not None
+    up.mul_(3e4)
+    observe_outputs(stage, [(x,)])
+    graph = export_markers(stage, (x,), ["x"], "y")
+    expand(graph, quant_layers(stage))
+    ir.save(graph, folder / "model.onnx", external_data="model.onnx.data")
+    return folder / "model.onnx", x
+
+
+@pytest.mark.parametrize("variant", ["function", fastest_variant()])
+@pytest.mark.parametrize("optimization", ["off", "all"])
+def test_a_large_branch_excuses_no_integer(
+    linear: tuple[Path, torch.Tensor],
+    variant: Variant,
+    optimization: session.Optimization,
+    tmp_path: Path,
+) -> None:
+    """float32 rounds the branch by many steps; the integers are compared without it, exactly."""
+    path, x = linear
+    record = layer_table.read_layers(path)[1]
+    values = parity._probed(path, [record], [x.numpy()], variant, optimization)
+    branch = linear_branch(values[record.x], *(record.branch or ()))
+    assert np.abs(branch / record.step).max() * 2.0**-24 > 1
+    found = parity.compare_stage(path, [x.numpy()], variant=variant, optimization=optimization)
+    assert found.passed
+    assert found.lsb_max <= 1
+
+    model = onnx.load(path)
+    low = next(t for t in model.graph.initializer if t.name == "2/weight_low")
+    low.raw_data = bytes([low.raw_data[0] ^ 1]) + low.raw_data[1:]  # one weight, one step
+    onnx.save(model, tmp_path / "model.onnx")
+    whole = parity._probed(tmp_path / "model.onnx", [record], [x.numpy()], variant, optimization)
+    changed = record.integers(whole[record.x], whole[record.whole])
+    assert np.any(changed != record.result(whole[record.codes]))
+
+
+def test_a_wrong_branch_is_seen(linear: tuple[Path, torch.Tensor]) -> None:
+    path, x = linear
+    record = layer_table.read_layers(path)[1]
+    values = parity._probed(path, [record], [x.numpy()], "function", "off")
+    wrong = values[record.out] * np.float32(1 + 1e-4)
+    right = record.branch_error(values[record.x], values[record.out], values[record.whole])
+    assert not right.any()
+    assert record.branch_error(values[record.x], wrong, values[record.whole]).max() > 1

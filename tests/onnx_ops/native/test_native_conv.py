@@ -209,3 +209,16 @@ def test_an_empty_batch(ops):
     case = Case(GEOMETRY[0], (4, 4), rank=2, batch=0)
     (y,) = ops.session(case.model()).run(None, case.feed)
     assert y.shape == (0, 40, 9, 10)
+
+
+def test_sizes_that_are_not_known_stay_unknown(ops):
+    """What follows may know them; -1 from shape inference would contradict it."""
+    case = Case(GEOMETRY[0], (4, 4))
+    model = case.model()
+    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, (1, 40, 9, 10))
+    model.graph.input.append(z)
+    model.graph.node.append(helper.make_node("Concat", ["y", "z"], ["both"], axis=1))
+    model.graph.output[0].name = "both"
+    feed = case.feed | {"z": np.zeros((1, 40, 9, 10), np.float32)}
+    (both,) = ops.session(model).run(None, feed)
+    case.check(both[:, :40])

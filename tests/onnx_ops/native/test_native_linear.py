@@ -169,3 +169,14 @@ def test_no_rows(ops):
     case = Case((2, 0, 16), 8, (4, 4), rank=2)
     (y,) = ops.session(case.model()).run(None, case.feed)
     assert y.shape == (2, 0, 8)
+
+
+def test_sizes_that_are_not_known_stay_unknown(ops):
+    case = Case((2, 9, 40), 24, (4, 4))
+    model = case.model()
+    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, (2, 9, 24)))
+    model.graph.node.append(helper.make_node("Concat", ["y", "z"], ["both"], axis=-1))
+    model.graph.output[0].name = "both"
+    feed = case.feed | {"z": np.zeros((2, 9, 24), np.float32)}
+    (both,) = ops.session(model).run(None, feed)
+    case.check(both[..., :24])
