@@ -16,27 +16,87 @@ void gather(const float* row, std::int64_t width, std::int64_t first, std::int64
   for (; i < count; ++i) to[i] = 0;
 }
 
-// Every second value of a and b, beginning with value kFirst, within quarters of 16 bytes: the cheap
-// order, which in_order mends.
+// One axis of the input's transform: B^T of F(2, 3) and of F(4, 3) at 0, 1, -1, 2, -2 and infinity.
+ALWAYS_INLINE void transform_input(const F (&d)[4], F (&v)[4]) {
+  v[0] = d[0] - d[2];
+  v[1] = d[1] + d[2];
+  v[2] = d[2] - d[1];
+  v[3] = d[1] - d[3];
+}
+
+ALWAYS_INLINE void transform_input(const F (&d)[6], F (&v)[6]) {
+  const F a = d[4] - 4.0f * d[2], b = d[3] - 4.0f * d[1];
+  const F e = d[4] - d[2], f = d[3] - d[1];
+  v[0] = d[4] - 5.0f * d[2] + 4.0f * d[0];
+  v[1] = a + b;
+  v[2] = a - b;
+  v[3] = e + 2.0f * f;
+  v[4] = e - 2.0f * f;
+  v[5] = d[5] - 5.0f * d[3] + 4.0f * d[1];
+}
+
+// The same of the output's, A^T.
+ALWAYS_INLINE void transform_output(const F (&m)[4], F (&y)[2]) {
+  y[0] = m[0] + m[1] + m[2];
+  y[1] = m[1] - m[2] - m[3];
+}
+
+ALWAYS_INLINE void transform_output(const F (&m)[6], F (&y)[4]) {
+  const F a = m[1] + m[2], b = m[1] - m[2], e = m[3] + m[4], f = m[3] - m[4];
+  y[0] = m[0] + a + e;
+  y[1] = b + 2.0f * f;
+  y[2] = a + 4.0f * e;
+  y[3] = b + 8.0f * f + m[5];
+}
+
+// Every second value of a and b, beginning with value kFirst, within quarters of 16 bytes.
 template <int kFirst, int... N>
 ALWAYS_INLINE F every_second(F a, F b, std::integer_sequence<int, N...>) {
   return __builtin_shufflevector(a, b, (N % 4 / 2 * kWidth + N / 4 * 4 + N % 2 * 2 + kFirst)...);
 }
 
-template <int... N>
+// What every_second left within quarters, in the order of the tiles.
+template <int kTile, int... N>
 ALWAYS_INLINE F in_order(F v, std::integer_sequence<int, N...>) {
-  return __builtin_shufflevector(
-      v, v, (N % (kWidth / 2) / 2 * 4 + N / (kWidth / 2) * 2 + N % 2)...);
+  constexpr int kRun = kWidth / kTile, kPart = 4 / kTile;  // tiles of a vector, of them in a quarter
+  return __builtin_shufflevector(v, v, (N % kRun / kPart * 4 + N / kRun * kPart + N % kPart)...);
+}
+
+// All but the first value of v, then value kFirst of `next`.
+template <int kFirst, int... N>
+ALWAYS_INLINE F moved(F v, F next, std::integer_sequence<int, N...>) {
+  return __builtin_shufflevector(v, next, (N + 1 < kWidth ? N + 1 : kWidth + kFirst)...);
+}
+
+// Column j of kWidth tiles in d[j], from a row of their pixels.
+ALWAYS_INLINE void columns_of(const F (&row)[3], F (&d)[4]) {
+  constexpr std::make_integer_sequence<int, kWidth> kAll{};
+  d[0] = in_order<2>(every_second<0>(row[0], row[1], kAll), kAll);
+  d[1] = in_order<2>(every_second<1>(row[0], row[1], kAll), kAll);
+  d[2] = moved<0>(d[0], row[2], kAll);
+  d[3] = moved<1>(d[1], row[2], kAll);
+}
+
+ALWAYS_INLINE void columns_of(const F (&row)[5], F (&d)[6]) {
+  constexpr std::make_integer_sequence<int, kWidth> kAll{};
+  const F even[] = {every_second<0>(row[0], row[1], kAll), every_second<0>(row[2], row[3], kAll)};
+  const F odd[] = {every_second<1>(row[0], row[1], kAll), every_second<1>(row[2], row[3], kAll)};
+  d[0] = in_order<4>(every_second<0>(even[0], even[1], kAll), kAll);
+  d[1] = in_order<4>(every_second<0>(odd[0], odd[1], kAll), kAll);
+  d[2] = in_order<4>(every_second<1>(even[0], even[1], kAll), kAll);
+  d[3] = in_order<4>(every_second<1>(odd[0], odd[1], kAll), kAll);
+  d[4] = moved<0>(d[0], row[4], kAll);
+  d[5] = moved<1>(d[1], row[4], kAll);
 }
 
 struct BranchBlock {
   const ConvCall& c;
   const ConvPlan& plan;
   const ConvGeometry& g;
-  float* values;  // (16 or 1, kBranchChannels, low_block): transformed, or one tap's
-  float* sums;    // (16 or 1, low_block, kOutputs)
-  float* lines;   // (4, line_floats): rows of x
-  std::int64_t image = 0, begin = 0, count = 0, columns = 0;
+  float* values;  // (positions or 1, kBranchChannels, low_block): transformed, or one tap's
+  float* sums;    // (positions or 1, low_block, kOutputs)
+  float* lines;   // (tile + 2, branch_line): rows of x
+  std::int64_t begin = 0, count = 0, columns = 0;
 
   BranchBlock(const ConvCall& call, void* scratch)
       : c(call), plan(*call.plan), g(call.plan->geometry) {
@@ -49,38 +109,51 @@ struct BranchBlock {
   }
 
   void run(std::int64_t item) {
-    image = item / c.low_blocks;
-    begin = item % c.low_blocks * c.low_block;
-    const bool tiles = plan.branch_winograd;
-    columns = tiles ? (c.out_width + 1) / 2 : c.out_width;
-    const std::int64_t left = (tiles ? (c.out_height + 1) / 2 : c.out_height) * columns - begin;
+    const int tile = plan.branch_tile;
+    begin = item * c.low_block;
+    columns = (c.out_width + tile - 1) / tile;
+    const std::int64_t left = (c.rows + tile - 1) / tile * columns - begin;
     count = left < c.low_block ? left : c.low_block;
     for (int block = 0; block < plan.rank_blocks; ++block) {
-      const std::int64_t positions = tiles ? 16 : 1;
-      __builtin_memset(sums, 0, sizeof(float) * positions * c.low_block * kOutputs);
-      for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
-        const std::int64_t rest = g.channels - channel;
-        const int depth = static_cast<int>(rest < kBranchChannels ? rest : kBranchChannels);
-        if (tiles) {
-          transform(channel, depth);
-          for (int p = 0; p < 16; ++p) multiply(block, p, p, channel, depth);
-        } else {
-          for (int p = 0; p < plan.branch_positions; ++p) {
-            collect(p, channel, depth);
-            multiply(block, p, 0, channel, depth);
-          }
-        }
-      }
-      if (tiles) {
-        finish_tiles(block);
-      } else {
-        finish_pixels(block);
+      switch (tile) {
+        case 1: run_taps(block); break;
+        case 2: run_tiles<2>(block); break;
+        default: run_tiles<4>(block);
       }
     }
   }
 
+  void run_taps(int block) {
+    __builtin_memset(sums, 0, sizeof(float) * c.low_block * kOutputs);
+    for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
+      const int depth = depth_at(channel);
+      for (int p = 0; p < plan.branch_positions; ++p) {
+        collect(p, channel, depth);
+        multiply(block, p, 0, channel, depth);
+      }
+    }
+    finish_pixels(block);
+  }
+
+  template <int kTile>
+  void run_tiles(int block) {
+    constexpr int kPositions = (kTile + 2) * (kTile + 2);
+    __builtin_memset(sums, 0, sizeof(float) * kPositions * c.low_block * kOutputs);
+    for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
+      const int depth = depth_at(channel);
+      transform<kTile>(channel, depth);
+      for (int p = 0; p < kPositions; ++p) multiply(block, p, p, channel, depth);
+    }
+    finish_tiles<kTile>(block);
+  }
+
+  int depth_at(std::int64_t channel) const {
+    const std::int64_t left = g.channels - channel;
+    return static_cast<int>(left < kBranchChannels ? left : kBranchChannels);
+  }
+
   const float* plane_of(std::int64_t channel) const {
-    return c.x + (image * g.channels + channel) * c.height * c.width;
+    return c.x + (c.image * g.channels + channel) * c.height * c.width;
   }
 
   // Adds the products of `position`, whose values lie in plane `plane`.
@@ -101,7 +174,7 @@ struct BranchBlock {
       for (std::int64_t p = 0; p < count;) {
         const std::int64_t row = (begin + p) / columns, column = (begin + p) % columns;
         const std::int64_t width = columns - column < count - p ? columns - column : count - p;
-        const std::int64_t y = row * g.stride[0] + dy;
+        const std::int64_t y = (c.row + row) * g.stride[0] + dy;
         float* to = values + k * c.low_block + p;
         if (y < 0 || y >= c.height) {
           __builtin_memset(to, 0, static_cast<std::size_t>(width) * sizeof(float));
@@ -114,6 +187,7 @@ struct BranchBlock {
   }
 
   // V = B^T d B of every tile, for `depth` channels.
+  template <int kTile>
   void transform(std::int64_t channel, int depth) {
     const std::int64_t line = branch_line(c);
     for (int k = 0; k < depth; ++k) {
@@ -121,9 +195,9 @@ struct BranchBlock {
       for (std::int64_t t = 0; t < count;) {
         const std::int64_t row = (begin + t) / columns, column = (begin + t) % columns;
         const std::int64_t width = columns - column < count - t ? columns - column : count - t;
-        const std::int64_t x = 2 * column - g.pads[1];
-        for (int i = 0; i < 4; ++i) {
-          const std::int64_t y = 2 * row + i - g.pads[0];
+        const std::int64_t x = kTile * column - g.pads[1];
+        for (int i = 0; i < kTile + 2; ++i) {
+          const std::int64_t y = c.row + kTile * row + i - g.pads[0];
           float* to = lines + i * line;
           if (y < 0 || y >= c.height) {
             __builtin_memset(to, 0, sizeof(float) * line);
@@ -132,48 +206,39 @@ struct BranchBlock {
           const float* from = plane + y * c.width;
           if (k + 1 < depth) {  // no CPU looks ahead to the next channel by itself
             const float* next = from + c.height * c.width + (x < 0 ? 0 : x);
-            for (std::int64_t p = 0; p < 2 * width; p += 16) __builtin_prefetch(next + p);
+            for (std::int64_t p = 0; p < kTile * width; p += 16) __builtin_prefetch(next + p);
           }
-          gather(from, c.width, x, 1, 2 * width + 2, to);
+          gather(from, c.width, x, 1, kTile * width + 2, to);
         }
-        transform_run(width, values + k * c.low_block + t);
+        transform_run<kTile>(width, values + k * c.low_block + t);
         t += width;
       }
     }
   }
 
+  template <int kTile>
   void transform_run(std::int64_t width, float* to) {
-    constexpr std::make_integer_sequence<int, kWidth> kAll{};
+    constexpr int kEdge = kTile + 2;
     const std::int64_t line = branch_line(c), plane = kBranchChannels * c.low_block;
     for (std::int64_t t = 0; t < width; t += kWidth) {
-      F v[4][4];  // rows transformed, then columns of every second pixel
-#pragma GCC unroll 2
-      for (int j = 0; j < 4; j += 2) {  // pixels 2 t and on, then 2 t + 2 and on
-        F r[4][2];
-#pragma GCC unroll 2
-        for (int half = 0; half < 2; ++half) {
-          F d[4];
-#pragma GCC unroll 4
-          for (int i = 0; i < 4; ++i) d[i] = load(lines + i * line + 2 * t + j + half * kWidth);
-          r[0][half] = d[0] - d[2];
-          r[1][half] = d[1] + d[2];
-          r[2][half] = d[2] - d[1];
-          r[3][half] = d[1] - d[3];
-        }
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) {
-          v[i][j] = every_second<0>(r[i][0], r[i][1], kAll);
-          v[i][j + 1] = every_second<1>(r[i][0], r[i][1], kAll);
-        }
+      F rows[kEdge][kTile + 1];  // transformed along columns
+#pragma GCC unroll 5
+      for (int j = 0; j < kTile + 1; ++j) {
+        F d[kEdge], v[kEdge];
+#pragma GCC unroll 6
+        for (int i = 0; i < kEdge; ++i) d[i] = load(lines + i * line + kTile * t + j * kWidth);
+        transform_input(d, v);
+#pragma GCC unroll 6
+        for (int i = 0; i < kEdge; ++i) rows[i][j] = v[i];
       }
-      const std::int64_t rest = width - t;
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        float* at = to + 4 * i * plane + t;
-        put(at, in_order(v[i][0] - v[i][2], kAll), rest);
-        put(at + plane, in_order(v[i][1] + v[i][2], kAll), rest);
-        put(at + 2 * plane, in_order(v[i][2] - v[i][1], kAll), rest);
-        put(at + 3 * plane, in_order(v[i][1] - v[i][3], kAll), rest);
+#pragma GCC unroll 6
+      for (int i = 0; i < kEdge; ++i) {
+        F d[kEdge], v[kEdge];
+        columns_of(rows[i], d);
+        transform_input(d, v);
+        float* at = to + kEdge * i * plane + t;
+#pragma GCC unroll 6
+        for (int j = 0; j < kEdge; ++j) put(at + j * plane, v[j], width - t);
       }
     }
   }
@@ -185,30 +250,34 @@ struct BranchBlock {
   }
 
   float* low_at(std::int64_t row, std::int64_t column, int block) const {
-    const std::int64_t pixel = (image * c.out_height + row) * c.out_width + column;
-    return c.low + pixel * c.low_row + std::int64_t{block} * kOutputs;
+    return c.low + (row * c.out_width + column) * c.low_row + std::int64_t{block} * kOutputs;
   }
 
-  // Y = A^T M A, where M has the sums of the 16 positions.
+  // Y = A^T M A, where M has the sums of all positions.
+  template <int kTile>
   void finish_tiles(int block) {
+    constexpr int kEdge = kTile + 2;
     const std::int64_t plane = c.low_block * kOutputs;
     for (std::int64_t t = 0; t < count; ++t) {
-      const std::int64_t row = (begin + t) / columns * 2, column = (begin + t) % columns * 2;
-      const bool right = column + 1 < c.out_width, below = row + 1 < c.out_height;
-      for (int v = 0; v < kOutputs; v += kWidth) {
-        F a[4], b[4];
+      const std::int64_t row = (begin + t) / columns * kTile, column = (begin + t) % columns * kTile;
+      for (int f = 0; f < kOutputs; f += kWidth) {
+        F half[kTile][kEdge];
+#pragma GCC unroll 6
+        for (int j = 0; j < kEdge; ++j) {
+          F m[kEdge], y[kTile];
+#pragma GCC unroll 6
+          for (int i = 0; i < kEdge; ++i) m[i] = load(sums + (kEdge * i + j) * plane + t * kOutputs + f);
+          transform_output(m, y);
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-          F m[4];
-#pragma GCC unroll 4
-          for (int i = 0; i < 4; ++i) m[i] = load(sums + (4 * i + j) * plane + t * kOutputs + v);
-          a[j] = m[0] + m[1] + m[2];
-          b[j] = m[1] - m[2] - m[3];
+          for (int i = 0; i < kTile; ++i) half[i][j] = y[i];
         }
-        store(low_at(row, column, block) + v, a[0] + a[1] + a[2]);
-        if (right) store(low_at(row, column + 1, block) + v, a[1] - a[2] - a[3]);
-        if (below) store(low_at(row + 1, column, block) + v, b[0] + b[1] + b[2]);
-        if (right && below) store(low_at(row + 1, column + 1, block) + v, b[1] - b[2] - b[3]);
+        for (int i = 0; i < kTile && row + i < c.rows; ++i) {
+          F y[kTile];
+          transform_output(half[i], y);
+          for (int j = 0; j < kTile && column + j < c.out_width; ++j) {
+            store(low_at(row + i, column + j, block) + f, y[j]);
+          }
+        }
       }
     }
   }

@@ -10,6 +10,8 @@ namespace quantface {
 namespace {
 
 constexpr std::int64_t kWinogradTop = 63;  // a transformed code is at most four times one
+// Channels above which the branch's tiles are of 2x2 pixels: the factors for 4x4 would leave the cache.
+constexpr std::int64_t kMostOfLargeTiles = 640;
 
 template <class T>
 bool allocate(T** array, std::int64_t count) {
@@ -29,22 +31,23 @@ int transform_offset(int position, int top) {
   return j == 1 ? 2 * row : 2 * top;
 }
 
-// The same for the branch, in float and with the usual G.
-void transform_down(const float* g, float* u) {
-  float rows[4][3];
-  for (int j = 0; j < 3; ++j) {
-    const float a = g[j], b = g[3 + j], c = g[6 + j];
-    rows[0][j] = a;
-    rows[1][j] = (a + b + c) / 2;
-    rows[2][j] = (a - b + c) / 2;
-    rows[3][j] = c;
-  }
-  for (int i = 0; i < 4; ++i) {
-    const float a = rows[i][0], b = rows[i][1], c = rows[i][2];
-    u[4 * i] = a;
-    u[4 * i + 1] = (a + b + c) / 2;
-    u[4 * i + 2] = (a - b + c) / 2;
-    u[4 * i + 3] = c;
+// U = G g G^T for the nine taps of one channel of the branch, (tile + 2) squared of them.
+void transform_down(const float* g, int tile, float* u) {
+  static constexpr double kTwo[][3] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
+  static constexpr double kFour[][3] = {{1 / 4., 0, 0},
+                                        {-1 / 6., -1 / 6., -1 / 6.},
+                                        {-1 / 6., 1 / 6., -1 / 6.},
+                                        {1 / 24., 1 / 12., 1 / 6.},
+                                        {1 / 24., -1 / 12., 1 / 6.},
+                                        {0, 0, 1}};
+  const double(*matrix)[3] = tile == 2 ? kTwo : kFour;
+  const int edge = tile + 2;
+  for (int i = 0; i < edge; ++i) {
+    for (int j = 0; j < edge; ++j) {
+      double sum = 0;
+      for (int k = 0; k < 9; ++k) sum += matrix[i][k / 3] * static_cast<double>(g[k]) * matrix[j][k % 3];
+      u[i * edge + j] = static_cast<float>(sum);
+    }
   }
 }
 
@@ -108,9 +111,9 @@ void pack_down(const float* down, ConvPlan* plan) {
   for (std::int64_t r = 0; r < plan->rank; ++r) {
     for (std::int64_t c = 0; c < g.channels; ++c) {
       const float* from = down + (r * g.channels + c) * taps;
-      float u[16];
-      if (plan->branch_winograd) {
-        transform_down(from, u);
+      float u[36];
+      if (plan->branch_tile > 1) {
+        transform_down(from, plan->branch_tile, u);
         from = u;
       }
       for (int p = 0; p < plan->branch_positions; ++p) {
@@ -129,8 +132,9 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
   plan->blocks = static_cast<int>((g.filters + plan->outputs - 1) / plan->outputs);
   plan->steps = static_cast<int>((g.channels + 3) / 4);
   const bool square = g.kernel[0] == 3 && g.kernel[1] == 3 && g.stride[0] == 1 && g.stride[1] == 1;
-  plan->branch_winograd = square;
-  plan->branch_positions = square ? 16 : static_cast<int>(g.kernel[0] * g.kernel[1]);
+  plan->branch_tile = !square ? 1 : g.channels <= kMostOfLargeTiles ? 4 : 2;
+  plan->branch_positions = square ? (plan->branch_tile + 2) * (plan->branch_tile + 2)
+                                  : static_cast<int>(g.kernel[0] * g.kernel[1]);
   plan->rank_blocks = (plan->rank + plan->outputs - 1) / plan->outputs;
   ConvWeights weights = constants.weights;
   std::int8_t* joined = nullptr;

@@ -29,8 +29,9 @@ namespace quantface {
 struct Kernels;
 
 constexpr int kBlockPixels = 48;    // output pixels of one block, or twice its Winograd tiles
-constexpr int kBranchPixels = 120;  // the same of the branch
+constexpr int kBranchPixels = 120;  // the same of the branch, or as many times its tiles' edge
 constexpr int kMaxTaps = 64;
+constexpr std::int64_t kSlabBytes = 2 << 20;  // of padded codes: a slab stays in the caches
 
 struct ConvGeometry {
   std::int64_t channels = 0, filters = 0;
@@ -79,8 +80,8 @@ struct ConvPlan {
   float* multiplier = nullptr;        // (blocks, outputs)
   float* offset = nullptr;            // (blocks, outputs), of a linear layer
   float* up = nullptr;                // (blocks, rank, outputs)
-  bool branch_winograd = false;
-  int branch_positions = 0;           // taps, or 16
+  int branch_tile = 1;                // edge in pixels: 2 or 4 by Winograd, 1 tap by tap
+  int branch_positions = 0;           // taps, or 16, or 36
   int rank_blocks = 0;
   float* down = nullptr;              // (rank_blocks, positions, channels, outputs)
 };
@@ -100,12 +101,15 @@ struct ConvConstants {
 bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, ConvPlan* plan);
 void free_conv_plan(ConvPlan* plan);
 
-// One call: sizes and tensors.
+// One call: sizes and tensors. It goes slab by slab, some rows of the output of one image.
 struct ConvCall {
   const ConvPlan* plan = nullptr;
   std::int64_t images = 0, height = 0, width = 0, out_height = 0, out_width = 0;
-  std::int64_t padded_height = 0, padded_width = 0, padded_channels = 0;
-  std::int64_t block_pixels = 0, blocks = 0, groups = 0;  // of pixels of one image; of filters
+  std::int64_t padded_width = 0, padded_channels = 0;
+  std::int64_t slab_rows = 0;                             // at most
+  std::int64_t image = 0, row = 0, rows = 0;              // the slab, its first row and how many
+  std::int64_t padded_rows = 0;                           // of its input
+  std::int64_t block_pixels = 0, blocks = 0, groups = 0;  // of the slab's pixels; of filters
   int first = 0, band = 0;              // blocks of filters whose weights are in order now
   std::int8_t* weights = nullptr;       // the plan's, or the band's: band_bytes
   ConvWeights source;                   // what a plan without weights was made of
@@ -114,17 +118,19 @@ struct ConvCall {
   float* y = nullptr;                   // (images, filters, out_height, out_width); (width, filters)
   std::uint8_t* padded = nullptr;       // padded_bytes, aligned to 64: codes, channels last
   const std::uint8_t* pixels = nullptr; // what products read: padded, or a linear layer's codes
-  float* low = nullptr;                 // (images, out_height, out_width, low_row): down * x
+  float* low = nullptr;                 // (rows, out_width, low_row): down * x
   std::int64_t low_row = 0;
-  std::int64_t low_block = 0, low_blocks = 0;  // pixels or tiles of one image
+  std::int64_t low_block = 0, low_blocks = 0;  // pixels or tiles of the slab
 };
 
-// Output sizes, blocks and the padded image; false where the window does not fit.
+// Output sizes; false where the window does not fit. No slab is larger than the first one.
 bool set_conv_sizes(const Kernels& kernels, ConvCall* call);
-std::size_t padded_bytes(const ConvCall& call);  // 0 if products read the codes
+// The slab that begins at `row` of `image`, its blocks and its input.
+void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, ConvCall* call);
+std::size_t padded_bytes(const ConvCall& call);  // of the slab; 0 if products read the codes
 std::size_t low_bytes(const ConvCall& call);
 std::size_t band_bytes(const ConvCall& call);  // 0 if the plan has weights
-std::int64_t pad_items(const ConvCall& call);   // rows of the padded images
+std::int64_t pad_items(const ConvCall& call);   // padded rows
 std::int64_t branch_items(const ConvCall& call);
 std::int64_t conv_items(const ConvCall& call);
 std::int64_t expand_items(const ConvCall& call);
@@ -163,15 +169,18 @@ struct BranchScratch {
 constexpr int kBranchChannels = 32;  // taken at once
 
 // Floats in a row of x under a run of tiles, with room for whole vectors.
-static inline std::int64_t branch_line(const ConvCall& call) { return 2 * call.low_block + 48; }
+static inline std::int64_t branch_line(const ConvCall& call) {
+  return call.plan->branch_tile * (call.low_block + 16) + 16;
+}
 
 static inline BranchScratch branch_scratch(const ConvCall& call, int outputs) {
   const std::size_t pixels = static_cast<std::size_t>(call.low_block);
-  const std::size_t positions = call.plan->branch_winograd ? 16 : 1;
+  const int tile = call.plan->branch_tile;
+  const std::size_t positions = tile > 1 ? static_cast<std::size_t>(call.plan->branch_positions) : 1;
   BranchScratch layout{};
   layout.sums = positions * kBranchChannels * pixels * sizeof(float);
   layout.rows = layout.sums + positions * pixels * static_cast<std::size_t>(outputs) * sizeof(float);
-  layout.bytes = layout.rows + 4 * static_cast<std::size_t>(branch_line(call)) * sizeof(float);
+  layout.bytes = layout.rows + static_cast<std::size_t>((tile + 2) * branch_line(call)) * sizeof(float);
   return layout;
 }
 

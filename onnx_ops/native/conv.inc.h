@@ -9,15 +9,14 @@ void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
   const std::int64_t depth = c.padded_channels, row_bytes = c.padded_width * depth;
   const std::int64_t plane = c.height * c.width;
   for (std::int64_t item = first; item < last; ++item) {
-    const std::int64_t image = item / c.padded_height;
-    const std::int64_t row = item % c.padded_height - g.pads[0];
+    const std::int64_t row = c.row * g.stride[0] + item - g.pads[0];
     std::uint8_t* to = c.padded + item * row_bytes;
     if (row < 0 || row >= c.height || depth != g.channels) __builtin_memset(to, zero, row_bytes);
     if (row < 0 || row >= c.height) continue;
     const std::int64_t left = g.pads[1], right = c.padded_width - left - c.width;
     __builtin_memset(to, zero, left * depth);
     if (right > 0) __builtin_memset(to + (left + c.width) * depth, zero, right * depth);
-    const std::uint8_t* from = c.codes + image * g.channels * plane + row * c.width;
+    const std::uint8_t* from = c.codes + c.image * g.channels * plane + row * c.width;
     to += left * depth;
     for (std::int64_t channel = 0; channel < g.channels; channel += 16) {
       const int channels = static_cast<int>(g.channels - channel < 16 ? g.channels - channel : 16);
@@ -72,7 +71,7 @@ struct ConvBlock {
   std::uint8_t* transformed;  // (16, block_pixels, tile_bytes)
   std::int32_t* sums;         // (16 or 1, block_pixels, kOutputs)
   float* steps;               // (1 or 2, pixels, kOutputs): codes less their zero point, then y
-  std::int64_t image = 0, begin = 0, count = 0;  // pixels or tiles of this block
+  std::int64_t begin = 0, count = 0;  // pixels or tiles of this block
   std::ptrdiff_t taps[kMaxTaps];
 
   ConvBlock(const ConvCall& call, void* scratch) : c(call), plan(*call.plan) {
@@ -90,9 +89,8 @@ struct ConvBlock {
   template <Sums kSums>
   void run(std::int64_t item) {
     const std::int64_t group = item % c.groups, block = item / c.groups;
-    image = block / c.blocks;
-    begin = block % c.blocks * c.block_pixels;
-    const std::int64_t rows = plan.winograd ? (c.out_height + 1) / 2 : c.out_height;
+    begin = block * c.block_pixels;
+    const std::int64_t rows = plan.winograd ? (c.rows + 1) / 2 : c.rows;
     const std::int64_t columns = plan.winograd ? (c.out_width + 1) / 2 : c.out_width;
     const std::int64_t left = rows * columns - begin;
     count = left < c.block_pixels ? left : c.block_pixels;
@@ -111,8 +109,7 @@ struct ConvBlock {
   }
 
   const std::uint8_t* padded_at(std::int64_t row, std::int64_t column) const {
-    const std::int64_t line = image * c.padded_height + row;
-    return c.pixels + (line * c.padded_width + column) * c.padded_channels;
+    return c.pixels + (row * c.padded_width + column) * c.padded_channels;
   }
 
   std::int64_t tile_bytes() const { return c.padded_channels + kTileGap; }
@@ -201,7 +198,7 @@ struct ConvBlock {
       std::int64_t tiles = columns - x / 2;
       if (tiles > count - t) tiles = count - t;
       const std::int64_t width = 2 * tiles < c.out_width - x ? 2 * tiles : c.out_width - x;
-      for (int i = 0; i < 2 && y + i < c.out_height; ++i) {
+      for (int i = 0; i < 2 && y + i < c.rows; ++i) {
         emit(steps + i * row + 2 * t * kOutputs, width, (y + i) * c.out_width + x, filters);
       }
       t += tiles;
@@ -250,15 +247,15 @@ struct ConvBlock {
     }
   }
 
-  // Writes `pixels` rows of steps, those of the image from `pixel` on, channels first.
+  // Writes `pixels` rows of steps, those of the slab from `pixel` on, channels first.
   void emit(float* rows, std::int64_t pixels, std::int64_t pixel, int filters) {
     const std::int64_t plane = c.out_height * c.out_width;
     const std::int64_t filter = std::int64_t{filters} * kOutputs;
     const std::int64_t left = plan.geometry.filters - filter;
     const int existing = static_cast<int>(left < kOutputs ? left : kOutputs);
-    const std::int64_t at = (image * plan.geometry.filters + filter) * plane + pixel;
-    add_branch(rows, pixels, (image * plane + pixel) * c.low_row, filters);
-    float* y = c.y + at;
+    const std::int64_t at = (c.image * plan.geometry.filters + filter) * plane;
+    add_branch(rows, pixels, pixel * c.low_row, filters);
+    float* y = c.y + at + c.row * c.out_width + pixel;
     // Four filters at a time: those of all would share a set of the first-level cache.
     for (int f = 0; f < existing; f += 4) {
       std::int64_t p = 0;

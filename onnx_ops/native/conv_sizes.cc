@@ -5,7 +5,8 @@
 namespace quantface {
 namespace {
 
-constexpr std::int64_t kItems = 16;  // enough for threads to share
+constexpr std::int64_t kItems = 16;    // enough for threads to share
+constexpr std::int64_t kSlabStep = 4;  // rows of the largest tiles
 
 // Blocks of at most `most` pixels, whole rounds of `rows` and about alike.
 void share(std::int64_t pixels, std::int64_t most, std::int64_t rows, std::int64_t* block,
@@ -22,39 +23,55 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
   ConvCall& c = *call;
   const ConvPlan& plan = *c.plan;
   const ConvGeometry& g = plan.geometry;
-  c.padded_height = c.height + g.pads[0] + g.pads[2];
+  const std::int64_t height = c.height + g.pads[0] + g.pads[2];
   c.padded_width = c.width + g.pads[1] + g.pads[3];
-  if (c.padded_height < g.kernel[0] || c.padded_width < g.kernel[1]) return false;
-  c.out_height = (c.padded_height - g.kernel[0]) / g.stride[0] + 1;
+  if (height < g.kernel[0] || c.padded_width < g.kernel[1]) return false;
+  c.out_height = (height - g.kernel[0]) / g.stride[0] + 1;
   c.out_width = (c.padded_width - g.kernel[1]) / g.stride[1] + 1;
-  std::int64_t pixels = c.out_height * c.out_width;
-  std::int64_t most = kBlockPixels;
-  if (plan.winograd) {
-    const std::int64_t tile_rows = (c.out_height + 1) / 2, tile_columns = (c.out_width + 1) / 2;
-    c.padded_height = 2 * tile_rows + 2;
-    c.padded_width = 2 * tile_columns + 2;
-    pixels = tile_rows * tile_columns;
-    most /= 2;
-  }
+  if (plan.winograd) c.padded_width = (c.out_width + 1) / 2 * 2 + 2;
   const std::int64_t vector = 4 * kernels.conv.lanes;
   c.padded_channels = (g.channels + vector - 1) / vector * vector;
   if (plan.linear && g.channels % 4 == 0) c.padded_channels = g.channels;
-  share(pixels, most, kernels.conv.rows, &c.block_pixels, &c.blocks);
-  const bool tiles = plan.branch_winograd;
-  const std::int64_t rows = tiles ? (c.out_height + 1) / 2 : c.out_height;
-  const std::int64_t columns = tiles ? (c.out_width + 1) / 2 : c.out_width;
-  share(rows * columns, tiles ? kBranchPixels / 2 : kBranchPixels, kernels.conv.rows, &c.low_block,
-        &c.low_blocks);
   c.low_row = std::int64_t{plan.rank_blocks} * plan.outputs;
-  const std::int64_t items = c.images > 0 ? c.images * c.blocks : 1;
-  const std::int64_t wanted = (kItems + items - 1) / items;
+  c.slab_rows = c.out_height;
+  if (plan.weights != nullptr) {  // others would have to be put in order for every slab
+    const std::int64_t row = g.stride[0] * c.padded_width * c.padded_channels;
+    const std::int64_t slabs = (c.out_height * row + kSlabBytes - 1) / kSlabBytes;
+    c.slab_rows = ((c.out_height + slabs - 1) / slabs + kSlabStep - 1) / kSlabStep * kSlabStep;
+  }
+  set_slab(kernels, 0, 0, call);
+  return true;
+}
+
+void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, ConvCall* call) {
+  ConvCall& c = *call;
+  const ConvPlan& plan = *c.plan;
+  const ConvGeometry& g = plan.geometry;
+  c.image = image;
+  c.row = row;
+  c.rows = c.out_height - row < c.slab_rows ? c.out_height - row : c.slab_rows;
+  c.padded_rows = (c.rows - 1) * g.stride[0] + g.kernel[0];
+  std::int64_t pixels = c.rows * c.out_width;
+  std::int64_t most = kBlockPixels;
+  if (plan.winograd) {
+    const std::int64_t tile_rows = (c.rows + 1) / 2, tile_columns = (c.out_width + 1) / 2;
+    c.padded_rows = 2 * tile_rows + 2;
+    pixels = tile_rows * tile_columns;
+    most /= 2;
+  }
+  share(pixels, most, kernels.conv.rows, &c.block_pixels, &c.blocks);
+  const std::int64_t rows = (c.rows + plan.branch_tile - 1) / plan.branch_tile;
+  const std::int64_t columns = (c.out_width + plan.branch_tile - 1) / plan.branch_tile;
+  share(rows * columns, kBranchPixels / plan.branch_tile, kernels.conv.rows, &c.low_block,
+        &c.low_blocks);
+  c.first = 0;
   c.band = plan.blocks;
   if (plan.weights == nullptr) {
     const std::int64_t bands = (plan.blocks * block_bytes(plan) + kBandBytes - 1) / kBandBytes;
     c.band = static_cast<int>((plan.blocks + bands - 1) / bands);
   }
+  const std::int64_t wanted = (kItems + c.blocks - 1) / c.blocks;
   c.groups = wanted < c.band ? wanted : c.band;
-  return true;
 }
 
 std::size_t band_bytes(const ConvCall& c) {
@@ -63,23 +80,22 @@ std::size_t band_bytes(const ConvCall& c) {
 
 std::size_t padded_bytes(const ConvCall& c) {
   if (c.plan->linear && c.padded_channels == c.plan->geometry.channels) return 0;
-  return static_cast<std::size_t>(c.images * c.padded_height * c.padded_width * c.padded_channels);
+  return static_cast<std::size_t>(c.padded_rows * c.padded_width * c.padded_channels);
 }
 
 std::size_t low_bytes(const ConvCall& c) {
-  return static_cast<std::size_t>(c.images * c.out_height * c.out_width * c.low_row) *
-         sizeof(float);
+  return static_cast<std::size_t>(c.rows * c.out_width * c.low_row) * sizeof(float);
 }
 
 std::int64_t branch_items(const ConvCall& c) {
-  return c.plan->rank == 0 ? 0 : c.images * c.low_blocks;
+  return c.plan->rank == 0 ? 0 : c.low_blocks;
 }
 
 std::int64_t pad_items(const ConvCall& c) {
   if (padded_bytes(c) == 0) return 0;
-  return c.plan->linear ? c.width : c.images * c.padded_height;
+  return c.plan->linear ? c.width : c.padded_rows;
 }
 
-std::int64_t conv_items(const ConvCall& c) { return c.images * c.blocks * c.groups; }
+std::int64_t conv_items(const ConvCall& c) { return c.blocks * c.groups; }
 
 }  // namespace quantface

@@ -91,6 +91,28 @@ void run_expand(const void* data, std::int64_t first, std::int64_t last, void*) 
   expand_band(work.kernels, work.call, first, last);
 }
 
+OrtStatus* run_slab(const ConvKernel& kernel, const OrtKernelContext* context, void* band,
+                    bool threads, ConvCall* call) {
+  const Api& api = kernel.api;
+  const ConvPlan& plan = *call->plan;
+  const Work work = {*call, *kernel.kernels};
+  RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::pad>, pad_items(*call),
+                            1, threads));
+  RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::branch>,
+                            branch_items(*call), branch_scratch(*call, plan.outputs).bytes,
+                            threads));
+  call->weights = plan.weights == nullptr ? static_cast<std::int8_t*>(band) : plan.weights;
+  for (const int most = call->band; call->first < plan.blocks; call->first += most) {
+    if (call->band > plan.blocks - call->first) call->band = plan.blocks - call->first;
+    if (plan.weights == nullptr) {
+      RETURN_IF_ERROR(run_items(api, context, &work, run_expand, expand_items(*call), 1, threads));
+    }
+    RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::run>, conv_items(*call),
+                              conv_scratch(*call, plan.outputs).bytes, threads));
+  }
+  return nullptr;
+}
+
 OrtStatus* run_conv(const ConvKernel& kernel, const OrtKernelContext* context, ConvCall* call) {
   const Api& api = kernel.api;
   const Memory padded(padded_bytes(*call) + 64), low(low_bytes(*call) + 64);
@@ -99,23 +121,14 @@ OrtStatus* run_conv(const ConvKernel& kernel, const OrtKernelContext* context, C
   call->padded = static_cast<std::uint8_t*>(padded.data);
   call->pixels = pad_items(*call) > 0 ? call->padded : call->codes;
   call->low = static_cast<float*>(low.data);
-  const ConvPlan& plan = *call->plan;
-  const Work work = {*call, *kernel.kernels};
-  const bool threads = call->images * call->out_height * call->out_width * plan.geometry.filters *
-                           plan.geometry.channels > kInlineProducts;
-  RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::pad>, pad_items(*call),
-                            1, threads));
-  RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::branch>,
-                            branch_items(*call), branch_scratch(*call, plan.outputs).bytes,
-                            threads));
-  call->weights = plan.weights == nullptr ? static_cast<std::int8_t*>(band.data) : plan.weights;
-  for (const int most = call->band; call->first < plan.blocks; call->first += most) {
-    if (call->band > plan.blocks - call->first) call->band = plan.blocks - call->first;
-    if (plan.weights == nullptr) {
-      RETURN_IF_ERROR(run_items(api, context, &work, run_expand, expand_items(*call), 1, threads));
+  const ConvGeometry& g = call->plan->geometry;
+  const std::int64_t outputs = call->images * call->out_height * call->out_width * g.filters;
+  const bool threads = outputs * g.channels > kInlineProducts;
+  for (std::int64_t image = 0; image < call->images; ++image) {
+    for (std::int64_t row = 0; row < call->out_height; row += call->slab_rows) {
+      set_slab(*kernel.kernels, image, row, call);
+      RETURN_IF_ERROR(run_slab(kernel, context, band.data, threads, call));
     }
-    RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::run>, conv_items(*call),
-                              conv_scratch(*call, plan.outputs).bytes, threads));
   }
   return nullptr;
 }

@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_ops.function_body import DOMAIN, OPSET, VERSION
@@ -36,6 +37,18 @@ LARGE = [  # more than 1 MiB of weights in the kernels' order, which each call m
     (1030, 1034, (1, 1), (1, 1), (0, 0, 0, 0), 2, 3),
     (640, 440, (3, 3), (1, 1), (1, 1, 1, 1), 3, 3),  # in two bands
 ]
+SLABS = [  # more than 2 MiB of padded codes, which go slab by slab
+    (64, 3, (3, 3), (1, 1), (1, 1, 1, 1), 151, 260),
+    (64, 3, (3, 3), (2, 2), (0, 0, 1, 1), 151, 262),
+    (64, 3, (1, 1), (1, 1), (0, 0, 0, 0), 130, 301),
+    (64, 3, (5, 1), (3, 1), (2, 0, 2, 0), 150, 300),
+]
+
+
+def around(sizes):
+    """The largest within three pixels: Winograd's algorithm rounds what a whole tile adds up."""
+    padded = np.pad(sizes, ((0, 0), (0, 0), (3, 3), (3, 3)))
+    return sliding_window_view(padded, (7, 7), axis=(2, 3)).max((-2, -1))
 
 
 class Case:
@@ -120,8 +133,10 @@ class Case:
         y = y.astype(np.float64)
         if self.rank:
             branch = low_rank_branch(self.x.astype(np.float64), self.down, self.up, **self.window)
-            sizes = low_rank_branch(
-                np.abs(self.x).astype(np.float64), abs(self.down), abs(self.up), **self.window
+            sizes = around(
+                low_rank_branch(
+                    np.abs(self.x).astype(np.float64), abs(self.down), abs(self.up), **self.window
+                )
             )
             y -= branch
         steps = y / np.float64(self.grid.y_scale)
@@ -149,6 +164,20 @@ def test_codes_equal_the_definition_on_every_instruction_set(geometry, bits, eve
 def test_large_layers_of_four_bits(geometry, bits, every_isa):
     case = Case(geometry, bits, batch=2)
     for y in every_isa(case.model(weight_type=ml_dtypes.int4), case.feed, threads=2):
+        case.check(y)
+
+
+@pytest.mark.parametrize("geometry", SLABS, ids=str)
+def test_large_images(geometry, ops):
+    case = Case(geometry, (4, 4), rank=2, batch=2)
+    case.check(ops.session(case.model(), threads=2).run(None, case.feed)[0])
+
+
+@pytest.mark.parametrize("channels", [640, 644])
+def test_the_branch_of_many_channels(channels, every_isa):
+    """Above 640, its tiles are smaller."""
+    case = Case((channels, 5, (3, 3), (1, 1), (1, 1, 1, 1), 9, 11), (4, 4), rank=20)
+    for y in every_isa(case.model(), case.feed):
         case.check(y)
 
 
