@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from onnx_ops import prologue
 from onnx_ops import quantized_conv as conv_op
 from onnx_ops import quantized_linear as linear_op
 from onnx_ops.hadamard import rotate
@@ -236,9 +237,11 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
             weight = join_planes(weight, array(inputs[WEIGHT_LOW]))
         rounding = producer[inputs["codes"]]
         source, top, d = rounding.input[0], 255, None
-        rotated = rounding.op_type == "HadamardQuantize"
+        rotated = rounding.op_type in ("HadamardQuantize", prologue.NAME)
+        if rounding.op_type == prologue.NAME:
+            source = rounding.output[0]
         if rotated:
-            d = array(rounding.input[1])
+            d = array(rounding.input[-3])
             top = next(a.i for a in rounding.attribute if a.name == "qmax")
         if source in producer and producer[source].op_type == "Clip":
             clip = producer[source]

@@ -37,7 +37,7 @@ class Fuzz {
     const CustomOp& op = *ops[below(ops.size())];
     const std::string name = op.GetName(&op);
     if (name.find("Hadamard") == 0) return hadamard_round(op);
-    if (name.find("GroupNorm") == 0) return norm_round(op);
+    if (name.find("GroupNorm") == 0) return norm_round(op, name.find("Hadamard") != std::string::npos);
     return name.find("QuantizedLinear") == 0 ? linear_round(op) : conv_round(op);
   }
 
@@ -163,13 +163,20 @@ class Fuzz {
     return compute(op, info, values, branch ? 1e-3 : 0);
   }
 
-  bool norm_round(const CustomOp& op) {
+  bool norm_round(const CustomOp& op, bool rotates) {
     OrtKernelInfo info;
+    const std::int64_t log2 = static_cast<std::int64_t>(below(4)), seed = below(2) ? 12 : 1;
     const std::int64_t groups = static_cast<std::int64_t>(1 + below(4));
-    const std::int64_t c = groups * static_cast<std::int64_t>(1 + below(5));
+    const std::int64_t c = rotates ? seed << log2 : groups * static_cast<std::int64_t>(1 + below(5));
     static const std::int64_t absurd[] = {0, -1, 7, INT64_MAX, INT64_MIN};
     static const float epsilons[] = {0, -1, 2, NAN, INFINITY};
     info.attributes["groups"] = below(16) ? groups : absurd[below(5)];
+    if (rotates) {
+      info.attributes["seed"] = below(32) ? seed : absurd[below(5)];
+      info.attributes["log2"] = below(32) ? log2 : absurd[below(5)];
+      info.attributes["qmin"] = 0;
+      info.attributes["qmax"] = below(32) ? 15 : absurd[below(5)];
+    }
     info.floats["epsilon"] = below(16) ? 1e-5f : epsilons[below(5)];
     if (below(32) == 0) info.attributes.clear();
     if (below(32) == 0) info.floats.clear();
@@ -177,8 +184,11 @@ class Fuzz {
     for (std::size_t i = below(3); i > 0; --i) dims.push_back(static_cast<std::int64_t>(1 + below(40)));
     if (below(16) == 0) dims[below(dims.size())] = static_cast<std::int64_t>(below(4));
     if (below(32) == 0) dims.resize(below(6), 1);
-    std::vector<OrtValue> values(3);
-    for (std::size_t i = 0; i < 3; ++i) fill(&values[i], i == 0 ? dims : Dims{below(32) ? c : 3}, ort::kFloat);
+    std::vector<OrtValue> values(op.GetInputTypeCount(&op));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const Dims one = {}, channels = {below(32) ? c : 3};
+      fill(&values[i], i == 0 ? dims : i < 4 ? channels : one, op.GetInputType(&op, i));
+    }
     infer(op, info, values);
     return compute(op, info, values);
   }
@@ -227,10 +237,10 @@ class Fuzz {
   bool compute(const CustomOp& op, const OrtKernelInfo& info, const std::vector<OrtValue>& values,
                double tolerance = 0) {
     OrtKernelContext context{{}, nullptr, below(64) == 0, below(64) == 0};
+    std::vector<OrtValue> expected, outputs(op.GetOutputTypeCount(&op));
     for (const OrtValue& value : values) context.inputs.push_back(&value);
     if (below(64) == 0) context.inputs[below(context.inputs.size())] = nullptr;
     if (below(64) == 0) context.inputs.pop_back();
-    OrtValue expected;
     for (int i = -1;; ++i) {
       const quantface::Kernels* kernels = i < 0 ? nullptr : quantface::supported_kernels(i);
       if (i >= 0 && kernels == nullptr) return true;
@@ -242,20 +252,20 @@ class Fuzz {
         continue;
       }
       if (i < 0) return false;
-      OrtValue output;
-      output.info.element = op.GetOutputType(&op, 0);
-      context.output = &output;
+      for (std::size_t j = 0; j < outputs.size(); ++j) outputs[j].info.element = op.GetOutputType(&op, j);
+      context.outputs = outputs.data();
       if (OrtStatus* status = op.KernelComputeV2(kernel, &context)) {
         release(status);
       } else {
         ++computed;
-        if (i > 0 && !same(expected, output, tolerance)) {
+        const auto alike = [&](const OrtValue& a, const OrtValue& b) { return same(a, b, tolerance); };
+        if (i > 0 && !std::equal(expected.begin(), expected.end(), outputs.begin(), outputs.end(), alike)) {
           std::fprintf(stderr, "%s differs from %s: %s\n", kernels->name,
                        quantface::supported_kernels(0)->name, op.GetName(&op));
           for (const auto& [name, value] : info.attributes) std::fprintf(stderr, " %s %lld\n", name.c_str(), static_cast<long long>(value));
           return false;
         }
-        expected = output;
+        expected = outputs;
       }
       op.KernelDestroy(kernel);
     }

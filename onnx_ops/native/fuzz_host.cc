@@ -122,12 +122,13 @@ Table::Table() {
          return nullptr;
        });
   HOST(KernelContext_GetOutput,
-       [](OrtKernelContext* c, std::size_t, const std::int64_t* d, std::size_t n,
+       [](OrtKernelContext* c, std::size_t i, const std::int64_t* d, std::size_t n,
           OrtValue** v) -> OrtStatus* {
          if (c->refuse_output) return refuse(1, "no memory for the output");
-         c->output->info.dims.assign(d, d + n);
-         c->output->data.assign(bytes_of(c->output->info.element, count(c->output->info.dims)), 0);
-         *v = c->output;
+         OrtValue& output = c->outputs[i];
+         output.info.dims.assign(d, d + n);
+         output.data.assign(bytes_of(output.info.element, count(output.info.dims)), 0);
+         *v = &output;
          return nullptr;
        });
   HOST(ShapeInferContext_GetInputTypeShape,

@@ -31,7 +31,7 @@ struct OrtOpAttr {
 };
 struct OrtKernelContext {
   std::vector<const OrtValue*> inputs;
-  OrtValue* output;
+  OrtValue* outputs;  // as many as the operator has
   bool refuse_output;
   bool refuse_threads;
 };

@@ -114,15 +114,16 @@ struct Dot<Sums::kWide> {
 
 ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = _mm512_fmadd_ps(a, b, sum); }
 
+#include "vectors.inc.h"
+#include "norm.inc.h"
 #include "tile.inc.h"
 #include "product.inc.h"
 #include "linear.inc.h"
 #include "branch.inc.h"
 #include "expand.inc.h"
 #include "conv.inc.h"
-#include "norm.inc.h"
 
-constexpr Kernels kKernels = {"avx512", run_tiles, kConvKernels, run_norm};
+constexpr Kernels kKernels = {"avx512", run_tiles, kConvKernels, kNormKernels};
 
 }  // namespace
 

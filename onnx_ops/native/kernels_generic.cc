@@ -127,15 +127,16 @@ struct Dot {
 
 ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum += a * b; }
 
+#include "vectors.inc.h"
+#include "norm.inc.h"
 #include "tile.inc.h"
 #include "product.inc.h"
 #include "linear.inc.h"
 #include "branch.inc.h"
 #include "expand.inc.h"
 #include "conv.inc.h"
-#include "norm.inc.h"
 
-constexpr Kernels kKernels = {"generic", run_tiles, kConvKernels, run_norm};
+constexpr Kernels kKernels = {"generic", run_tiles, kConvKernels, kNormKernels};
 
 }  // namespace
 

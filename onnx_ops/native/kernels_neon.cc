@@ -4,7 +4,7 @@
 namespace quantface {
 namespace {
 
-constexpr Kernels kKernels = {"neon", run_tiles, kConvKernels, run_norm};
+constexpr Kernels kKernels = {"neon", run_tiles, kConvKernels, kNormKernels};
 
 }  // namespace
 

@@ -20,9 +20,14 @@ struct NormCall {
   std::int64_t images = 0, channels = 0, pixels = 0, groups = 1;
   float epsilon = 0;
   bool silu = false;
+  float* gains = nullptr;    // (images, channels): what x is multiplied by
+  float* offsets = nullptr;  // (images, channels): and then is added
 };
 
 // Groups first to last - 1 of all images.
-using RunNorm = void (*)(const NormCall& call, std::int64_t first, std::int64_t last);
+struct NormKernels {
+  void (*run)(const NormCall& call, std::int64_t first, std::int64_t last);
+  void (*moments)(const NormCall& call, std::int64_t first, std::int64_t last);  // gains, offsets
+};
 
 }  // namespace quantface

@@ -1,4 +1,4 @@
-// Group normalization. Sums go to 16 lanes whatever the vector's width. Included after product.inc.h.
+// Group normalization. Sums go to 16 lanes whatever the vector's width. Included after vectors.inc.h.
 
 constexpr std::int64_t kLanes = 16, kParts = kLanes / kWidth;
 constexpr std::int64_t kSummed = 64 * kLanes;  // values until float sums go to double
@@ -74,7 +74,8 @@ void normalize(const float* x, std::int64_t count, float gain, float offset, flo
   }
 }
 
-void run_norm(const NormCall& c, std::int64_t first, std::int64_t last) {
+// Gains and offsets of the channels of groups first to last - 1.
+void run_moments(const NormCall& c, std::int64_t first, std::int64_t last) {
   const std::int64_t channels = c.channels / c.groups, size = channels * c.pixels;
   for (std::int64_t group = first; group < last; ++group) {
     const float* x = c.x + group * size;
@@ -85,13 +86,25 @@ void run_norm(const NormCall& c, std::int64_t first, std::int64_t last) {
     const double variance = spread > 0 ? spread : 0;
     const double scale = 1 / __builtin_sqrt(variance + static_cast<double>(c.epsilon));
     for (std::int64_t i = 0; i < channels; ++i) {
-      const std::int64_t channel = group % c.groups * channels + i;
+      const std::int64_t channel = group % c.groups * channels + i, of = group * channels + i;
       const double gain = static_cast<double>(c.gamma[channel]) * scale;
-      const float offset = static_cast<float>(static_cast<double>(c.beta[channel]) -
-                                              (mean + static_cast<double>(shift)) * gain);
-      const std::int64_t at = group * size + i * c.pixels;
-      const auto run = c.silu ? normalize<true> : normalize<false>;
-      run(c.x + at, c.pixels, static_cast<float>(gain), offset, c.y + at);
+      c.gains[of] = static_cast<float>(gain);
+      c.offsets[of] = static_cast<float>(static_cast<double>(c.beta[channel]) -
+                                         (mean + static_cast<double>(shift)) * gain);
     }
   }
 }
+
+// Whole groups: their values are read twice while they may still be in the cache.
+void run_norm(const NormCall& c, std::int64_t first, std::int64_t last) {
+  const std::int64_t channels = c.channels / c.groups;
+  const auto run = c.silu ? normalize<true> : normalize<false>;
+  for (std::int64_t group = first; group < last; ++group) {
+    run_moments(c, group, group + 1);
+    for (std::int64_t of = group * channels; of < (group + 1) * channels; ++of) {
+      run(c.x + of * c.pixels, c.pixels, c.gains[of], c.offsets[of], c.y + of * c.pixels);
+    }
+  }
+}
+
+constexpr NormKernels kNormKernels = {run_norm, run_moments};

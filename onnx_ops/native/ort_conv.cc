@@ -67,14 +67,6 @@ OrtStatus* plan_ahead(const OrtKernelInfo* info, ConvKernel* kernel) {
 
 // ---- compute
 
-OrtStatus* output(const Api& api, OrtKernelContext* context, const Shape& shape, void** data) {
-  OrtValue* value = nullptr;
-  RETURN_IF_ERROR(api.KernelContext_GetOutput(context, std::size_t{0},
-                                              static_cast<const std::int64_t*>(shape.dims),
-                                              static_cast<std::size_t>(shape.rank), &value));
-  return value == nullptr ? nullptr : api.GetTensorMutableData(value, data);
-}
-
 struct Work {
   const ConvCall& call;
   const Kernels& kernels;
@@ -174,7 +166,7 @@ OrtStatus* compute_planned(const ConvKernel& kernel, OrtKernelContext* context,
   RETURN_IF_ERROR(set_image(kernel, codes, &call, &shape));
   if (kernel.branch) RETURN_IF_ERROR(expect(api, "x", inputs[kX].shape, codes));
   void* y = nullptr;
-  RETURN_IF_ERROR(output(api, context, shape, &y));
+  RETURN_IF_ERROR(get_output(api, context, 0, shape, &y));
   if (y == nullptr || shape.count() == 0) return nullptr;
   call.source = {inputs[kWeight].data, inputs[kWeightLow].data, kernel.stored};
   call.codes = inputs[kCodes].as<std::uint8_t>();

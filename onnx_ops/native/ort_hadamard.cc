@@ -1,12 +1,11 @@
-// The operators Hadamard and HadamardQuantize for ONNX Runtime: attributes and shapes.
+// The operators Hadamard, HadamardQuantize and GroupNormSiluHadamardQuantize for ONNX Runtime:
+// attributes and shapes.
 #include <cstring>
 
-#include "ort_host.h"
+#include "ort_norm.h"
 
 namespace quantface {
 namespace {
-
-constexpr std::int64_t kInlineValues = 1 << 15;  // fewer than this are not worth a second thread
 
 int onnx_type(Element e) {
   switch (e) {
@@ -27,6 +26,8 @@ struct Kernel {
   bool channels_last = false;  // of the codes
   std::int64_t qmin = 0;
   std::int64_t qmax = 0;
+  bool normalize = false;
+  Norm norm;
 
   OrtStatus* init(const Op& op, const OrtKernelInfo* info);
 };
@@ -45,8 +46,14 @@ std::int64_t optional_attribute(const Api& api, const OrtKernelInfo* info, const
 OrtStatus* Kernel::init(const Op& op, const OrtKernelInfo* info) {
   x_type = op.x_type;
   y_type = op.y_type;
+  normalize = op.normalize;
+  axis = 1;
   std::int64_t seed = 0, log2 = 0;
-  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "axis", &axis));
+  if (normalize) {
+    RETURN_IF_ERROR(norm.init(api, info));
+  } else {
+    RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "axis", &axis));
+  }
   RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "seed", &seed));
   RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "log2", &log2));
   const std::int64_t transposed = op.quantize ? 0 : optional_attribute(api, info, "transposed");
@@ -72,6 +79,7 @@ OrtStatus* Kernel::init(const Op& op, const OrtKernelInfo* info) {
                    least + 255, static_cast<long long>(qmin),
                    static_cast<long long>(qmax));
   }
+  if (normalize) return nullptr;
   const std::int64_t last = optional_attribute(api, info, "channels_last");
   if (last != 0 && (last != 1 || axis != 1)) {
     return invalid(api, "channels_last must be 0, or 1 with axis 1; got %lld with axis %lld",
@@ -81,78 +89,15 @@ OrtStatus* Kernel::init(const Op& op, const OrtKernelInfo* info) {
   return nullptr;
 }
 
-// (N, C, ...) to (N, ..., C).
-template <class T>
-void move_channels_last(T* values, int rank) {
-  const T channels = values[1];
-  for (int i = 1; i + 1 < rank; ++i) values[i] = values[i + 1];
-  values[rank - 1] = channels;
-}
-
-// ---- inference
-
-std::int64_t shape_attribute(const Api& api, OrtShapeInferContext* context, const char* name) {
-  const OrtOpAttr* attribute = nullptr;
-  std::int64_t value = 0;
-  std::size_t bytes = 0;
-  OrtStatus* status = api.ShapeInferContext_GetAttribute(context, name, &attribute);
-  if (status == nullptr && attribute != nullptr) {
-    status = api.ReadOpAttr(attribute, int{ort::kIntAttribute}, static_cast<void*>(&value),
-                            sizeof value, &bytes);
-  }
-  if (status != nullptr) api.ReleaseStatus(status);
-  return value;
-}
-
-OrtStatus* set_output(const Op& op, OrtShapeInferContext* context, OrtTensorTypeAndShapeInfo* y,
-                      const std::int64_t* dims, const char** names, std::size_t rank) {
-  const Api& api = op.api;
-  OrtTensorTypeAndShapeInfo* typed = nullptr;
-  int element = 0;
-  RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(
-      context, op.quantize ? std::size_t{3} : std::size_t{0}, &typed));
-  RETURN_IF_ERROR(api.GetTensorElementType(typed, &element));
-  RETURN_IF_ERROR(api.SetTensorElementType(y, element));
-  RETURN_IF_ERROR(api.SetDimensions(y, dims, rank));
-  RETURN_IF_ERROR(api.SetSymbolicDimensions(y, names, rank));
-  return api.ShapeInferContext_SetOutputTypeShape(
-      context, std::size_t{0}, static_cast<const OrtTensorTypeAndShapeInfo*>(y));
-}
-
-// y has the shape of x, symbolic dimensions included, or that with the channels moved last, and the
-// type of x or of the zero point: ONNX Runtime may ask any Op of this name, whatever its types.
-OrtStatus* infer_shape(const ort::CustomOp* self, OrtShapeInferContext* context) {
-  const Op& op = as_op(self);
-  const Api& api = op.api;
-  OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's own
-  std::size_t rank = 0;
-  RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(context, std::size_t{0}, &x));
-  RETURN_IF_ERROR(api.GetDimensionsCount(x, &rank));
-  if (rank == 0 || rank > kMaxRank) return nullptr;  // unknown, or the kernel's error to report
-  std::int64_t dims[kMaxRank] = {};
-  const char* names[kMaxRank] = {};
-  RETURN_IF_ERROR(api.GetDimensions(x, dims, rank));
-  RETURN_IF_ERROR(api.GetSymbolicDimensions(x, names, rank));
-  if (op.quantize && rank > 1 && shape_attribute(api, context, "channels_last") == 1) {
-    move_channels_last(dims, static_cast<int>(rank));
-    move_channels_last(names, static_cast<int>(rank));
-  }
-  OrtTensorTypeAndShapeInfo* y = nullptr;
-  RETURN_IF_ERROR(api.CreateTensorTypeAndShapeInfo(&y));
-  OrtStatus* status = set_output(op, context, y, dims, names, rank);
-  api.ReleaseTensorTypeAndShapeInfo(y);
-  return status;
-}
-
 // ---- compute
 
 // Scale and zero point of the codes.
-OrtStatus* read_grid(const Kernel& kernel, const OrtKernelContext* context, Rotation* r,
-                     double* scale) {
+OrtStatus* read_grid(const Kernel& kernel, const OrtKernelContext* context, std::size_t first,
+                     Rotation* r, double* scale) {
   const Api& api = kernel.api;
   Input steps, zero;
-  RETURN_IF_ERROR(read_input(api, context, 2, "scale", ort::kFloat, &steps));
-  RETURN_IF_ERROR(read_input(api, context, 3, "zero_point", onnx_type(kernel.y_type), &zero));
+  RETURN_IF_ERROR(read_input(api, context, first, "scale", ort::kFloat, &steps));
+  RETURN_IF_ERROR(read_input(api, context, first + 1, "zero_point", onnx_type(kernel.y_type), &zero));
   if (steps.shape.count(0, steps.shape.rank) != 1 || zero.shape.count(0, zero.shape.rank) != 1) {
     return invalid(api, "scale and zero_point must hold one value, got shapes %s and %s",
                    Text(steps.shape).chars, Text(zero.shape).chars);
@@ -171,13 +116,44 @@ OrtStatus* read_grid(const Kernel& kernel, const OrtKernelContext* context, Rota
   return nullptr;
 }
 
+// Where x and y are, and how the kernels see them.
+void set_images(const Kernel& kernel, const Shape& x, int axis, Rotation* r) {
+  r->images = x.count(0, axis);
+  r->pixels = x.count(axis + 1, x.rank);
+  r->x_channels_last = r->pixels == 1 && !kernel.normalize;
+  r->y_channels_last = r->x_channels_last || kernel.channels_last;
+  if (r->x_channels_last) {
+    r->pixels = r->images;
+    r->images = 1;
+  }
+  set_tile(r);
+}
+
+// Outputs: the normalized x where there is one, and y.
+OrtStatus* get_outputs(const Kernel& kernel, OrtKernelContext* context, const Shape& x,
+                       NormCall* norm, void** y) {
+  Shape out = x;
+  if (kernel.channels_last) move_channels_last(out.dims, out.rank);
+  if (!kernel.normalize) return get_output(kernel.api, context, 0, out, y);
+  void* normal = nullptr;
+  RETURN_IF_ERROR(get_output(kernel.api, context, 0, x, &normal));
+  norm->y = static_cast<float*>(normal);
+  return get_output(kernel.api, context, 1, x, y);
+}
+
 OrtStatus* compute(void* self, OrtKernelContext* context) {
   const Kernel& kernel = *static_cast<const Kernel*>(self);
   const Api& api = kernel.api;
   const int n = kernel.plan.n;
+  const std::size_t at_d = kernel.normalize ? 3 : 1;
   Input x, d;
-  RETURN_IF_ERROR(read_input(api, context, 0, "x", onnx_type(kernel.x_type), &x));
-  RETURN_IF_ERROR(read_input(api, context, 1, "d", ort::kFloat, &d));
+  NormCall norm;
+  if (kernel.normalize) {
+    RETURN_IF_ERROR(read_norm(api, context, kernel.norm, &x, &norm));
+  } else {
+    RETURN_IF_ERROR(read_input(api, context, 0, "x", onnx_type(kernel.x_type), &x));
+  }
+  RETURN_IF_ERROR(read_input(api, context, at_d, "d", ort::kFloat, &d));
   const int least_rank = kernel.axis == 1 ? 2 : 1;
   if (x.shape.rank < least_rank) {
     return invalid(api, "x must have at least %d dimensions for axis %lld, got %s", least_rank,
@@ -193,30 +169,24 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   r.plan = kernel.plan;
   r.x_type = kernel.x_type;
   r.y_type = kernel.y_type;
-  double scale = 1;
-  if (is_code(r.y_type)) RETURN_IF_ERROR(read_grid(kernel, context, &r, &scale));
-
-  Shape out = x.shape;
-  if (kernel.channels_last) move_channels_last(out.dims, out.rank);
-  OrtValue* value = nullptr;
-  RETURN_IF_ERROR(api.KernelContext_GetOutput(context, std::size_t{0},
-                                              static_cast<const std::int64_t*>(out.dims),
-                                              static_cast<std::size_t>(out.rank), &value));
-  if (value == nullptr || x.shape.count(0, x.shape.rank) == 0) return nullptr;
-  RETURN_IF_ERROR(api.GetTensorMutableData(value, &r.y));
   r.x = x.data;
-  r.images = x.shape.count(0, axis);
-  r.pixels = x.shape.count(axis + 1, x.shape.rank);
-  r.x_channels_last = r.pixels == 1;
-  r.y_channels_last = r.x_channels_last || kernel.channels_last;
-  if (r.x_channels_last) {
-    r.pixels = r.images;
-    r.images = 1;
+  double scale = 1;
+  if (is_code(r.y_type)) RETURN_IF_ERROR(read_grid(kernel, context, at_d + 1, &r, &scale));
+  RETURN_IF_ERROR(get_outputs(kernel, context, x.shape, &norm, &r.y));
+  if (r.y == nullptr || (kernel.normalize && norm.y == nullptr) || x.shape.count() == 0) {
+    return nullptr;
   }
-  set_tile(&r);
-  const Memory gains(2 * sizeof(float) * static_cast<std::size_t>(n));
-  if (gains.data == nullptr) return out_of_memory(api);
-  set_gains(static_cast<const float*>(d.data), scale, static_cast<float*>(gains.data), &r);
+  set_images(kernel, x.shape, axis, &r);
+  const std::size_t gains_bytes = 2 * sizeof(float) * static_cast<std::size_t>(n);
+  const Memory memory(gains_bytes + moments_bytes(norm));
+  if (memory.data == nullptr) return out_of_memory(api);
+  float* gains = static_cast<float*>(memory.data);
+  set_gains(static_cast<const float*>(d.data), scale, gains, &r);
+  if (kernel.normalize) {
+    norm.silu = true;
+    RETURN_IF_ERROR(run_moments(api, context, *kernel.kernels, gains + 2 * n, &norm));
+    r.normal = &norm;
+  }
   struct Work {
     const Rotation& rotation;
     const Kernels& kernels;
@@ -232,14 +202,22 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
 // ---- registration
 
 const char* op_name(const ort::CustomOp* op) {
+  if (as_op(op).normalize) return "GroupNormSiluHadamardQuantize";
   return as_op(op).quantize ? "HadamardQuantize" : "Hadamard";
 }
 
-std::size_t input_count(const ort::CustomOp* op) { return as_op(op).quantize ? 4 : 2; }
+std::size_t input_count(const ort::CustomOp* op) {
+  if (as_op(op).normalize) return 6;
+  return as_op(op).quantize ? 4 : 2;
+}
 
 int input_type(const ort::CustomOp* op, std::size_t index) {
   if (index == 0) return onnx_type(as_op(op).x_type);
-  return index == 3 ? onnx_type(as_op(op).y_type) : int{ort::kFloat};
+  return index == (as_op(op).normalize ? 5 : 3) ? onnx_type(as_op(op).y_type) : int{ort::kFloat};
+}
+
+int output_type(const ort::CustomOp* op, std::size_t index) {
+  return as_op(op).normalize && index == 0 ? int{ort::kFloat} : onnx_type(as_op(op).y_type);
 }
 
 constexpr Element kTypes[][2] = {
@@ -247,28 +225,28 @@ constexpr Element kTypes[][2] = {
     {Element::kFloat, Element::kUint8}, {Element::kHalf, Element::kUint8},
     {Element::kFloat, Element::kInt8},  {Element::kHalf, Element::kInt8},
 };
-static_assert(sizeof kTypes / sizeof kTypes[0] == kHadamardOps);
+static_assert(sizeof kTypes / sizeof kTypes[0] == kHadamardOps - 1);  // and one that normalizes
 
 }  // namespace
 
 Op hadamard_op(const Api& api, int index) {
   Op op{};
   op.api = api;
-  op.x_type = kTypes[index][0];
-  op.y_type = kTypes[index][1];
+  op.normalize = index == kHadamardOps - 1;
+  op.x_type = op.normalize ? Element::kFloat : kTypes[index][0];
+  op.y_type = op.normalize ? Element::kUint8 : kTypes[index][1];
   op.quantize = is_code(op.y_type);
   ort::CustomOp& base = op.base;
   base = plain_op();
   base.GetName = op_name;
   base.GetInputType = input_type;
   base.GetInputTypeCount = input_count;
-  base.GetOutputType = [](const ort::CustomOp* o, std::size_t) {
-    return onnx_type(as_op(o).y_type);
-  };
+  base.GetOutputType = output_type;
+  if (op.normalize) base.GetOutputTypeCount = [](const ort::CustomOp*) { return std::size_t{2}; };
   base.CreateKernelV2 = create_kernel<Kernel>;
   base.KernelComputeV2 = compute;
   base.KernelDestroy = destroy_kernel<Kernel>;
-  base.InferOutputShapeFn = infer_shape;
+  base.InferOutputShapeFn = op.normalize ? infer_prologue_shape : infer_hadamard_shape;
   return op;
 }
 

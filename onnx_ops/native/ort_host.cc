@@ -77,6 +77,16 @@ OrtStatus* read_input(const Api& api, const OrtKernelContext* context, std::size
   return read_tensor(api, value, name, type, input);
 }
 
+OrtStatus* get_output(const Api& api, OrtKernelContext* context, std::size_t index,
+                      const Shape& shape, void** data) {
+  OrtValue* value = nullptr;
+  *data = nullptr;
+  RETURN_IF_ERROR(api.KernelContext_GetOutput(context, index,
+                                              static_cast<const std::int64_t*>(shape.dims),
+                                              static_cast<std::size_t>(shape.rank), &value));
+  return value == nullptr ? nullptr : api.GetTensorMutableData(value, data);
+}
+
 Memory::Memory(std::size_t bytes) {
   if (posix_memalign(&data, 64, bytes) != 0) data = nullptr;
 }
@@ -141,7 +151,10 @@ OrtStatus* run_items(const Api& api, const OrtKernelContext* context, const void
 OrtStatus* infer_like_x(const ort::CustomOp* self, OrtShapeInferContext* context) {
   const Api& api = as_op(self).api;
   OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's own
+  std::size_t rank = 0;
   RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(context, std::size_t{0}, &x));
+  RETURN_IF_ERROR(api.GetDimensionsCount(x, &rank));
+  if (rank == 0) return nullptr;  // unknown
   return api.ShapeInferContext_SetOutputTypeShape(context, std::size_t{0},
                                                   static_cast<const OrtTensorTypeAndShapeInfo*>(x));
 }

@@ -18,6 +18,7 @@ using ort::Api;
 
 constexpr int kMaxRank = 16;
 constexpr std::int64_t kMaxTasks = 64;
+constexpr std::int64_t kInlineValues = 1 << 15;  // floats: fewer are not worth a second thread
 constexpr std::int64_t kMostPad = 1024;  // also of strides and ranks
 
 __attribute__((format(printf, 2, 3))) OrtStatus* invalid(const Api& api, const char* format, ...);
@@ -66,6 +67,10 @@ OrtStatus* read_tensor(const Api& api, const OrtValue* value, const char* name, 
 OrtStatus* read_input(const Api& api, const OrtKernelContext* context, std::size_t index,
                       const char* name, int type, Input* input);
 
+// Where output `index` of this shape is to be written; null if nobody wants it.
+OrtStatus* get_output(const Api& api, OrtKernelContext* context, std::size_t index,
+                      const Shape& shape, void** data);
+
 struct Memory {
   void* data = nullptr;
 
@@ -84,8 +89,19 @@ using RunItems = void (*)(const void* work, std::int64_t first, std::int64_t las
 OrtStatus* run_items(const Api& api, const OrtKernelContext* context, const void* work,
                      RunItems run, std::int64_t items, std::size_t scratch_bytes, bool threads);
 
+// (N, C, ...) to (N, ..., C).
+template <class T>
+inline void move_channels_last(T* values, int rank) {
+  const T channels = values[1];
+  for (int i = 1; i + 1 < rank; ++i) values[i] = values[i + 1];
+  values[rank - 1] = channels;
+}
+
 // The shape and type of the first input, symbolic dimensions included.
 OrtStatus* infer_like_x(const ort::CustomOp* self, OrtShapeInferContext* context);
+
+OrtStatus* infer_hadamard_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
+OrtStatus* infer_prologue_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
 
 // y of a convolution, and of a linear layer, where sizes are known.
 OrtStatus* infer_conv_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
@@ -103,6 +119,7 @@ struct Op {
   bool branch;
   Stored stored;
   bool silu;
+  bool normalize;  // before the rotation
   Element x_type;
   Element y_type;
 };
@@ -137,7 +154,7 @@ void destroy_kernel(void* kernel) {
   std::free(kernel);
 }
 
-constexpr int kHadamardOps = 6, kConvOps = 12, kNormOps = 2;
+constexpr int kHadamardOps = 7, kConvOps = 12, kNormOps = 2;
 Op hadamard_op(const Api& api, int index);
 Op conv_op(const Api& api, int index);
 Op norm_op(const Api& api, int index);

@@ -11,21 +11,8 @@
 //
 // No function here may have external linkage, as in tile.inc.h.
 
-typedef std::int32_t I __attribute__((vector_size(4 * kWidth)));
 constexpr int kBytes = 4 * kWidth;  // of a vector: four channels of each filter
 constexpr int kOutputs = 2 * kWidth;
-
-template <class V, class T>
-ALWAYS_INLINE V load_as(const T* p) {
-  V v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
-
-template <class V, class T>
-ALWAYS_INLINE void store_as(T* p, V v) {
-  __builtin_memcpy(p, &v, sizeof v);
-}
 
 // The rows of one product. Unrolled by the language: the compiler's own unrolling comes too late
 // for it to keep the sums in registers.

@@ -46,6 +46,7 @@ struct Rotation {
   bool x_channels_last = false;
   bool y_channels_last = false;
   const void* x = nullptr;
+  const NormCall* normal = nullptr;  // normalizes x first, by known gains and offsets, or null
   void* y = nullptr;
   std::int64_t images = 0;
   std::int64_t pixels = 0;
@@ -72,7 +73,7 @@ struct Kernels {
   // Tiles first to last - 1; `scratch` has scratch_bytes, aligned to 64, and is the caller's.
   void (*run)(const Rotation& rotation, std::int64_t first, std::int64_t last, void* scratch);
   ConvKernels conv;
-  RunNorm norm;
+  NormKernels norm;
 };
 
 // The n-th instruction set that this CPU has, fastest first; null beyond the last.

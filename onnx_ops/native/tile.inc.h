@@ -1,22 +1,10 @@
-// One tile of a rotation, for any vector type. Included, inside an anonymous namespace, by one
-// file per instruction set, which defines
+// One tile of a rotation, for any vector type. Included after norm.inc.h by one file per instruction
+// set, which defines
 //
-//   F, kWidth                       a vector of kWidth floats
 //   Grid                            constants of the codes, from a Rotation
 //   encode                          the codes of 32 values
 //   fence                           orders stores that passed the caches by
 //   half_to_float, float_to_half    16 values
-//
-// No function here may have external linkage: the copy that the linker kept could be one that
-// the CPU cannot run.
-
-ALWAYS_INLINE F load(const float* p) {
-  F v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
-
-ALWAYS_INLINE void store(float* p, F v) { __builtin_memcpy(p, &v, sizeof v); }
 
 #include "seed.inc.h"
 #include "transpose.inc.h"
@@ -104,6 +92,15 @@ struct Tile {
     return (image * r.pixels + pixel + column) * r.plan.n;
   }
 
+  // Normalizes the pixels of a channel, into the place where others read them too.
+  const float* normalized(int channel) const {
+    const NormCall& c = *r.normal;
+    const std::int64_t of = image * r.plan.n + channel;
+    const auto run = c.silu ? normalize<true> : normalize<false>;
+    run(c.x + at(channel), columns, c.gains[of], c.offsets[of], c.y + at(channel));
+    return c.y + at(channel);
+  }
+
   // The row of a channel becomes gain * x; pixels that do not exist are zero.
   void gather(int channel) {
     float* to = row_of(channel);
@@ -112,7 +109,7 @@ struct Tile {
     if (!r.x_channels_last) {
       const bool whole = columns == r.tile;
       if (r.x_type == Element::kFloat) {
-        from = static_cast<const float*>(r.x) + at(channel);
+        from = r.normal == nullptr ? static_cast<const float*>(r.x) + at(channel) : normalized(channel);
         if (!whole) {
           __builtin_memset(padded, 0, sizeof padded);
           __builtin_memcpy(padded, from, columns * sizeof(float));

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -35,7 +38,7 @@ from quantface_export.osdface.fixtures import FixtureSettings, write_fixtures
 from quantface_export.pipeline import build, calibration_images
 from quantface_export.pixels import to_input
 from quantface_export.resources import require_disk
-from quantface_export.session import Variant
+from quantface_export.session import Variant, return_memory
 from quantface_export.settings import BuildSettings
 from quantface_export.stages import STAGE_OUTPUT, STAGES
 
@@ -163,12 +166,25 @@ def _prepare_peers(
         if int8 and not theirs.exists():
             progress.step(f"{name}: onnxruntime.quantization.quantize_static")
             with whole_folder(theirs) as new:
-                quantize_by_ort(name, model / "model.onnx", values, new)
+                _quantize_apart(name, model / "model.onnx", values, new)
         if not int8 and all((work / FLOAT / stage).exists() for stage in STAGES):
             continue
         progress.step(f"{name}: float32 values for the next stage")
         for row in values:
             row[STAGE_OUTPUT[name]] = float_output(name, model / "model.onnx", row)
+
+
+def _quantize_apart(name: str, model: Path, values: Sequence[Values], folder: Path) -> None:
+    """In a process of its own, which gives back the 16 GB that it takes at full size."""
+    return_memory()
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            process.submit(quantize_by_ort, name, model, values, folder).result()
+    except BrokenProcessPool as e:
+        raise QuantfaceError(
+            f"onnxruntime.quantization.quantize_static was killed at the {name}, most likely for "
+            f"the memory it takes; leave {INT8} out of --rows"
+        ) from e
 
 
 def _bundle(settings: BuildSettings, given: Path | None, work: Path, progress: Progress) -> Path:

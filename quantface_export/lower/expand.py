@@ -4,8 +4,9 @@ convolution   HadamardQuantize -> QuantizedConv or a variant of it
 linear        HadamardQuantize -> QuantizedLinear or a variant of it
 
 Each is one op of the native kernels; function bodies become QLinearConv and MatMulIntegerToFloat.
-Where nothing is rotated, [Mul] -> [Clip] -> QuantizeLinear stand for HadamardQuantize. Layers of
-one site share its codes. Branches read the site's input as it is.
+A GroupNormSilu before a rotation joins it. Where nothing is rotated, [Mul] -> [Clip] ->
+QuantizeLinear stand for HadamardQuantize. Layers of one site share its codes. Branches read the
+site's input as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from quantface_export.lower.builder import Builder
 from quantface_export.lower.functions import carry_functions
 from quantface_export.lower.marker import MARKER_DOMAIN
 from quantface_export.lower.packing import packed_codes
+from quantface_export.lower.prologue import join_prologue
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,4 +175,5 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer]) -> None:
     for value in expansion.initializers.values():
         model.graph.register_initializer(value)
     model.opset_imports.pop(MARKER_DOMAIN, None)
+    join_prologue(model)
     carry_functions(model)

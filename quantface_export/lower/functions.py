@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from onnx_ops import prologue
 from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
-from onnx_ops.group_norm import group_norm_functions
+from onnx_ops.group_norm import SILU, group_norm_functions
 from onnx_ops.hadamard_quantize import hadamard_quantize_function
 from onnx_ops.quantized_conv import quantized_conv_functions
 from onnx_ops.quantized_linear import quantized_linear_functions
@@ -17,6 +18,8 @@ def carry_functions(model: ir.Model) -> None:
     if not used:
         return
     model.opset_imports[DOMAIN] = VERSION
+    if prologue.NAME in used:
+        used |= {SILU, "HadamardQuantize"}
     if "HadamardQuantize" in used:
         used.add("Hadamard")
     for body in (
@@ -25,6 +28,7 @@ def carry_functions(model: ir.Model) -> None:
         *quantized_conv_functions(),
         *quantized_linear_functions(),
         *group_norm_functions(),
+        prologue.prologue_function(),
     ):
         if body.name in used:
             function = ir.serde.deserialize_function(body)
