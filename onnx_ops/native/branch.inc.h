@@ -1,6 +1,19 @@
 // The branch's first factor, down * x, by blocks of pixels or of Winograd tiles. Included after
 // linear.inc.h.
 
+// Every second value of a and b, beginning with value kFirst, within quarters of 16 bytes.
+template <int kFirst, int... N>
+ALWAYS_INLINE F every_second(F a, F b, std::integer_sequence<int, N...>) {
+  return __builtin_shufflevector(a, b, (N % 4 / 2 * kWidth + N / 4 * 4 + N % 2 * 2 + kFirst)...);
+}
+
+// What every_second left within quarters, in the order of the tiles.
+template <int kTile, int... N>
+ALWAYS_INLINE F in_order(F v, std::integer_sequence<int, N...>) {
+  constexpr int kRun = kWidth / kTile, kPart = 4 / kTile;  // tiles of a vector, of them in a quarter
+  return __builtin_shufflevector(v, v, (N % kRun / kPart * 4 + N / kRun * kPart + N % kPart)...);
+}
+
 // Columns first + stride * i of one row of x, 0 outside of it.
 void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t stride,
             std::int64_t count, float* to) {
@@ -11,6 +24,11 @@ void gather(const float* row, std::int64_t width, std::int64_t first, std::int64
   if (stride == 1 && inside > i) {
     __builtin_memcpy(to + i, row + first + i, static_cast<std::size_t>(inside - i) * sizeof(float));
     i = inside;
+  }
+  constexpr std::make_integer_sequence<int, kWidth> kAll{};
+  for (; stride == 2 && i + kWidth <= inside && first + 2 * (i + kWidth) <= width; i += kWidth) {
+    const float* from = row + first + 2 * i;
+    store(to + i, in_order<2>(every_second<0>(load(from), load(from + kWidth), kAll), kAll));
   }
   for (; i < inside; ++i) to[i] = row[first + stride * i];
   for (; i < count; ++i) to[i] = 0;
@@ -47,19 +65,6 @@ ALWAYS_INLINE void transform_output(const F (&m)[6], F (&y)[4]) {
   y[1] = b + 2.0f * f;
   y[2] = a + 4.0f * e;
   y[3] = b + 8.0f * f + m[5];
-}
-
-// Every second value of a and b, beginning with value kFirst, within quarters of 16 bytes.
-template <int kFirst, int... N>
-ALWAYS_INLINE F every_second(F a, F b, std::integer_sequence<int, N...>) {
-  return __builtin_shufflevector(a, b, (N % 4 / 2 * kWidth + N / 4 * 4 + N % 2 * 2 + kFirst)...);
-}
-
-// What every_second left within quarters, in the order of the tiles.
-template <int kTile, int... N>
-ALWAYS_INLINE F in_order(F v, std::integer_sequence<int, N...>) {
-  constexpr int kRun = kWidth / kTile, kPart = 4 / kTile;  // tiles of a vector, of them in a quarter
-  return __builtin_shufflevector(v, v, (N % kRun / kPart * 4 + N / kRun * kPart + N % kPart)...);
 }
 
 // All but the first value of v, then value kFirst of `next`.

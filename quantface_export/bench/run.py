@@ -8,7 +8,7 @@ import multiprocessing
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -25,6 +25,7 @@ from quantface_export.bench.peers import (
     Values,
     export_float,
     float_output,
+    prepare_for_ort,
     quantize_by_ort,
     whole_folder,
 )
@@ -166,7 +167,8 @@ def _prepare_peers(
         if int8 and not theirs.exists():
             progress.step(f"{name}: onnxruntime.quantization.quantize_static")
             with whole_folder(theirs) as new:
-                _quantize_apart(name, model / "model.onnx", values, new)
+                _apart(prepare_for_ort, model / "model.onnx", new)
+                _apart(quantize_by_ort, name, values, new)
         if not int8 and all((work / FLOAT / stage).exists() for stage in STAGES):
             continue
         progress.step(f"{name}: float32 values for the next stage")
@@ -174,16 +176,16 @@ def _prepare_peers(
             row[STAGE_OUTPUT[name]] = float_output(name, model / "model.onnx", row)
 
 
-def _quantize_apart(name: str, model: Path, values: Sequence[Values], folder: Path) -> None:
-    """In a process of its own, which gives back the 16 GB that it takes at full size."""
+def _apart(function: Callable[..., None], *args: object) -> None:
+    """Call ``function`` in a process of its own, which gives all its memory back."""
     return_memory()
     try:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            process.submit(quantize_by_ort, name, model, values, folder).result()
+            process.submit(function, *args).result()
     except BrokenProcessPool as e:
         raise QuantfaceError(
-            f"onnxruntime.quantization.quantize_static was killed at the {name}, most likely for "
-            f"the memory it takes; leave {INT8} out of --rows"
+            "onnxruntime.quantization was killed, most likely for the memory that it takes (17 GB "
+            f"at full size); leave {INT8} out of --rows"
         ) from e
 
 
