@@ -88,7 +88,7 @@ class _Samples:
 
 
 class _LeanOptions(ort.SessionOptions):  # type: ignore[misc]
-    """No arena and no second copy of the weights: at full size that is 8 of 24 GB."""
+    """No arena and no second copy of the weights: at full size that is 4 of 24 GB."""
 
     def __init__(self) -> None:
         super().__init__()
