@@ -21,6 +21,7 @@ namespace ort = quantface::ort;
 using fuzz::bytes_of;
 using fuzz::count;
 using fuzz::release;
+using fuzz::same;
 using ort::CustomOp;
 
 extern "C" OrtStatus* RegisterCustomOps(OrtSessionOptions*, const ort::ApiBase*);
@@ -269,36 +270,6 @@ class Fuzz {
       }
       op.KernelDestroy(kernel);
     }
-  }
-
-  // Equal bit for bit, but for the payload of what is not a number.
-  static bool same(const OrtValue& a, const OrtValue& b, double tolerance) {
-    if (a.data.size() != b.data.size()) return false;
-    if (a.data == b.data) return true;
-    const std::size_t size = bytes_of(a.info.element, 1);
-    if (size == 1) return false;
-    if (tolerance > 0) return close(a, b, tolerance);
-    for (std::size_t i = 0; i < a.data.size(); i += size) {
-      std::uint32_t u = 0, v = 0;
-      std::memcpy(&u, &a.data[i], size);
-      std::memcpy(&v, &b.data[i], size);
-      const std::uint32_t magnitude = size == 4 ? 0x7FFFFFFFu : 0x7FFFu;
-      const std::uint32_t infinite = size == 4 ? 0x7F800000u : 0x7C00u;
-      if (u != v && ((u & magnitude) <= infinite || (v & magnitude) <= infinite)) return false;
-    }
-    return true;
-  }
-
-  static bool close(const OrtValue& a, const OrtValue& b, double tolerance) {
-    double largest = 1, difference = 0;
-    for (std::size_t i = 0; i < a.data.size(); i += sizeof(float)) {
-      float u = 0, v = 0;
-      std::memcpy(&u, &a.data[i], sizeof u);
-      std::memcpy(&v, &b.data[i], sizeof v);
-      largest = std::max(largest, static_cast<double>(std::fabs(u)));
-      difference = std::max(difference, static_cast<double>(std::fabs(u - v)));
-    }
-    return difference <= tolerance * largest;
   }
 
   std::mt19937 random_;

@@ -54,6 +54,9 @@ extern long alive;  // statuses and infos that nobody released
 std::size_t bytes_of(int element, std::size_t values);
 std::size_t count(const std::vector<std::int64_t>& dims);
 void release(OrtStatus* status);
+// Equal bit for bit, but for the payload of what is not a number; floats may differ by `tolerance`
+// of the largest one.
+bool same(const OrtValue& a, const OrtValue& b, double tolerance);
 const OrtApi* api();
 const quantface::ort::ApiBase& base();
 

@@ -119,6 +119,7 @@ ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = _mm512_fmadd_ps(a, b, s
 #include "tile.inc.h"
 #include "product.inc.h"
 #include "linear.inc.h"
+#include "winograd.inc.h"
 #include "branch.inc.h"
 #include "expand.inc.h"
 #include "conv.inc.h"

@@ -132,6 +132,7 @@ ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum += a * b; }
 #include "tile.inc.h"
 #include "product.inc.h"
 #include "linear.inc.h"
+#include "winograd.inc.h"
 #include "branch.inc.h"
 #include "expand.inc.h"
 #include "conv.inc.h"

@@ -184,8 +184,8 @@ def _apart(function: Callable[..., None], *args: object) -> None:
             process.submit(function, *args).result()
     except BrokenProcessPool as e:
         raise QuantfaceError(
-            "onnxruntime.quantization was killed, most likely for the memory that it takes (21 GB "
-            f"at full size); leave {INT8} out of --rows"
+            "onnxruntime.quantization was killed, most likely for the memory that it takes; "
+            f"leave {INT8} out of --rows"
         ) from e
 
 
