@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx.parser
@@ -128,6 +129,21 @@ def bodies(
         return onnx.parser.parse_function(text)
 
     return tuple(map(body, ops))
+
+
+def weight_tensors(weight: NDArray[np.int8], bits: int) -> dict[str, NDArray[Any]]:
+    """Weights as their ops take them, by name of the input.
+
+    Args:
+        weight: (F, ...) codes.
+        bits: Their width. An odd number of filters of 5 or 6 bits has no planes, and stays int8.
+    """
+    if bits <= 4:
+        return {WEIGHT: weight.astype(ml_dtypes.int4)}
+    if bits > 6 or len(weight) % 2:
+        return {WEIGHT: weight}
+    high, low = split_planes(weight)
+    return {WEIGHT: high.astype(ml_dtypes.int4), WEIGHT_LOW: low.astype(ml_dtypes.uint4)}
 
 
 def split_planes(weight: NDArray[np.int8]) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:

@@ -20,29 +20,20 @@ from numpy.typing import NDArray
 from calibration.folded import FoldedWeight
 from calibration.layers import QuantLayer
 from calibration.quantizer import weight_limits
-from onnx_ops.variants import split_planes
+from onnx_ops.variants import weight_tensors
 from quantface_export.lower.builder import Builder
 
 
 def packed_codes(graph: Builder, layer: QuantLayer) -> list[ir.Value]:
     """The layer's codes as its op takes them: (F, C, kh, kw), or (F, C) of a linear layer.
 
-    One tensor, int4 or int8, or two planes (:mod:`onnx_ops.variants`). An odd number of filters
-    has no planes, and is int8.
+    One tensor, int4 or int8, or two planes (:mod:`onnx_ops.variants`).
     """
     name, form = layer.name, layer.form
     if isinstance(form, FoldedWeight):
         return [_folded(graph, name, form)]
-    array = layer.weight.codes.numpy()
-    if layer.weight_bits <= 4:
-        return [graph.constant(f"{name}/weight", array.astype(ml_dtypes.int4))]
-    if layer.weight_bits <= 6 and len(array) % 2 == 0:
-        high, low = split_planes(array)
-        return [
-            graph.constant(f"{name}/weight", high.astype(ml_dtypes.int4)),
-            graph.constant(f"{name}/weight_low", low.astype(ml_dtypes.uint4)),
-        ]
-    return [graph.constant(f"{name}/weight_int8", array)]
+    tensors = weight_tensors(layer.weight.codes.numpy(), layer.weight_bits)
+    return [graph.constant(f"{name}/{key}", array) for key, array in tensors.items()]
 
 
 def _folded(graph: Builder, name: str, form: FoldedWeight) -> ir.Value:

@@ -1,6 +1,5 @@
 """QuantizedConv without the native kernels: body, schema and node."""
 
-import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -16,12 +15,10 @@ from onnx_ops.quantized_conv import (
     quantized_conv_node,
     quantized_conv_schemas,
 )
-from onnx_ops.variants import split_planes
+from onnx_ops.variants import weight_tensors
 
 SHAPE = (2, 10, 9, 8)
 WINDOW = {"strides": (2, 1), "pads": (1, 0, 1, 2)}
-BITS = {"int8": 4, "int4": 4, "planes": 6}
-"""Of weights, by how they are stored."""
 
 
 def constants(bits=4):
@@ -42,16 +39,9 @@ def constants(bits=4):
     }
 
 
-def model(*, branch, function=True, shape=SHAPE, stored="int4"):
-    fixed = constants(BITS[stored])
-    whole = fixed.pop("weight")
-    weights = {"weight": whole.astype(ml_dtypes.int4 if stored == "int4" else np.int8)}
-    if stored == "planes":
-        high, low = split_planes(whole)
-        weights = {
-            "weight": high.astype(ml_dtypes.int4),
-            "weight_low": low.astype(ml_dtypes.uint4),
-        }
+def model(*, branch, function=True, shape=SHAPE, bits=4):
+    fixed = constants(bits)
+    weights = weight_tensors(fixed.pop("weight"), bits)
     names = [*list(fixed)[:2], *weights, *list(fixed)[2:]]
     names = ["codes", *(names if branch else names[:-3])]
     fixed |= weights
@@ -71,16 +61,16 @@ def model(*, branch, function=True, shape=SHAPE, stored="int4"):
 
 @pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize("level", ["off", "all"])
-@pytest.mark.parametrize("stored", BITS)
-def test_the_body_computes_the_definition_as_integers(branch, level, stored, tmp_path):
-    fixed, path = constants(BITS[stored]), tmp_path / "optimized.onnx"
+@pytest.mark.parametrize("bits", [4, 6, 7])
+def test_the_body_computes_the_definition_as_integers(branch, level, bits, tmp_path):
+    fixed, path = constants(bits), tmp_path / "optimized.onnx"
     codes = np.random.default_rng(1).integers(0, 16, SHAPE).astype(np.uint8)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(path)
     if level == "off":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    proto = model(branch=branch, stored=stored)
+    proto = model(branch=branch, bits=bits)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
     feed = {"codes": codes} | ({"x": fixed["x"]} if branch else {})
     y = session.run(None, feed)[0].astype(np.float64)
@@ -103,18 +93,18 @@ def test_the_body_computes_the_definition_as_integers(branch, level, stored, tmp
         assert kinds.count("Conv") == 2 * branch
 
 
-@pytest.mark.parametrize("stored", ["int4", "planes"])
+@pytest.mark.parametrize("bits", [4, 6])
 @pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize("function", [True, False], ids=["body", "no body"])
-def test_checker_accepts_the_model(branch, function, stored):
-    proto = model(branch=branch, function=function, stored=stored)
+def test_checker_accepts_the_model(branch, function, bits):
+    proto = model(branch=branch, function=function, bits=bits)
     onnx.checker.check_model(proto, full_check=True)
 
 
-@pytest.mark.parametrize("stored", ["int4", "planes"])
+@pytest.mark.parametrize("bits", [4, 6])
 @pytest.mark.parametrize("branch", [False, True])
-def test_shape_inference_through_the_schema(branch, stored):
-    proto = model(branch=branch, stored=stored, function=False, shape=("batch", 10, 9, "width"))
+def test_shape_inference_through_the_schema(branch, bits):
+    proto = model(branch=branch, bits=bits, function=False, shape=("batch", 10, 9, "width"))
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     schemas = quantized_conv_schemas()
     for schema in schemas:

@@ -1,6 +1,5 @@
 """QuantizedConv: codes equal the definition bit for bit on every instruction set."""
 
-import ml_dtypes
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
@@ -14,7 +13,7 @@ from onnx_ops.quantized_conv import (
     quantized_conv_functions,
     quantized_conv_node,
 )
-from onnx_ops.variants import split_planes
+from onnx_ops.variants import weight_tensors
 
 EPS = 2.0**-24
 GEOMETRY = [  # channels, filters, kernel, strides, pads, height, width
@@ -87,15 +86,9 @@ class Case:
     def window(self):
         return {"strides": self.strides, "pads": self.pads}
 
-    def model(self, fed=(), weight_type=np.int8, planes=False):
-        """With the initializers named in ``fed`` as inputs instead."""
-        weights = {"weight": self.weight.astype(weight_type)}
-        if planes:
-            high, low = split_planes(self.weight)
-            weights = {
-                "weight": high.astype(ml_dtypes.int4),
-                "weight_low": low.astype(ml_dtypes.uint4),
-            }
+    def model(self, fed=(), bits=8):
+        """With weights stored in ``bits``; the initializers in ``fed`` are inputs."""
+        weights = weight_tensors(self.weight, bits)
         grid = self.grid
         constants = {
             "x_scale": grid.x_scale,
@@ -155,7 +148,7 @@ def test_codes_equal_the_definition_on_every_instruction_set(geometry, bits, eve
         for y in expected:
             case.check(y)
         if bits[1] <= 4:
-            found = every_isa(case.model(weight_type=ml_dtypes.int4), case.feed)
+            found = every_isa(case.model(bits=4), case.feed)
             np.testing.assert_array_equal(found, expected)
 
 
@@ -163,7 +156,7 @@ def test_codes_equal_the_definition_on_every_instruction_set(geometry, bits, eve
 @pytest.mark.parametrize("geometry", LARGE, ids=str)
 def test_large_layers_of_four_bits(geometry, bits, every_isa):
     case = Case(geometry, bits, batch=2)
-    for y in every_isa(case.model(weight_type=ml_dtypes.int4), case.feed, threads=2):
+    for y in every_isa(case.model(bits=4), case.feed, threads=2):
         case.check(y)
 
 
@@ -186,11 +179,11 @@ def test_the_branch_of_many_channels(channels, every_isa):
 def test_weights_in_planes_are_those_in_bytes(geometry, bits, every_isa, ops):
     for rank in (0, 3):
         case = Case(geometry, bits, rank=rank)
-        found = every_isa(case.model(planes=True), case.feed)
+        found = every_isa(case.model(bits=6), case.feed)
         np.testing.assert_array_equal(found, every_isa(case.model(), case.feed))
         for y in (
             *found,
-            ops.session(case.model(planes=True), native=False).run(None, case.feed)[0],
+            ops.session(case.model(bits=6), native=False).run(None, case.feed)[0],
         ):
             case.check(y)
 

@@ -1,6 +1,5 @@
 """QuantizedLinear: sums equal the definition's on every instruction set."""
 
-import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -12,7 +11,7 @@ from onnx_ops.quantized_linear import (
     quantized_linear_functions,
     quantized_linear_node,
 )
-from onnx_ops.variants import split_planes
+from onnx_ops.variants import weight_tensors
 
 EPS = 2.0**-24
 SIZES = [  # shape of the codes, filters
@@ -58,15 +57,9 @@ class Case:
     def feed(self):
         return {"codes": self.codes} | ({"x": self.x} if self.rank else {})
 
-    def model(self, fed=(), weight_type=np.int8, planes=False):
-        """With the initializers named in ``fed`` as inputs instead."""
-        weights = {"weight": self.weight.astype(weight_type)}
-        if planes:
-            high, low = split_planes(self.weight)
-            weights = {
-                "weight": high.astype(ml_dtypes.int4),
-                "weight_low": low.astype(ml_dtypes.uint4),
-            }
+    def model(self, fed=(), bits=8):
+        """With weights stored in ``bits``; the initializers in ``fed`` are inputs."""
+        weights = weight_tensors(self.weight, bits)
         fixed = self.constants.items()
         constants = {}
         for name, value in fixed:
@@ -118,7 +111,7 @@ def test_sums_equal_the_definition_on_every_instruction_set(size, bits, every_is
         for y in expected:
             case.check(y)
         if bits[1] <= 4:
-            found = every_isa(case.model(weight_type=ml_dtypes.int4), case.feed, threads=2)
+            found = every_isa(case.model(bits=4), case.feed, threads=2)
             np.testing.assert_array_equal(found, expected)
 
 
@@ -127,11 +120,11 @@ def test_sums_equal_the_definition_on_every_instruction_set(size, bits, every_is
 def test_weights_in_planes_are_those_in_bytes(size, bits, every_isa, ops):
     for rank in (0, 3):
         case = Case(*size, bits, rank=rank)
-        found = every_isa(case.model(planes=True), case.feed)
+        found = every_isa(case.model(bits=6), case.feed)
         np.testing.assert_array_equal(found, every_isa(case.model(), case.feed))
         for y in (
             *found,
-            ops.session(case.model(planes=True), native=False).run(None, case.feed)[0],
+            ops.session(case.model(bits=6), native=False).run(None, case.feed)[0],
         ):
             case.check(y)
 
