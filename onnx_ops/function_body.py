@@ -5,7 +5,7 @@ wherever ONNX Runtime does; a registered kernel of the same name takes its place
 """
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -138,6 +138,16 @@ def body_attributes(n: int, *, transposed: bool = False) -> dict[str, onnx.Tenso
     return {name: onnx.numpy_helper.from_array(x, name) for name, x in matrices.items()}
 
 
+def order_attributes(n: int, *, transposed: bool = False) -> dict[str, Any]:
+    """What every node of order n says of it: ``seed``, ``log2`` and :func:`body_attributes`.
+
+    Raises:
+        ValueError: n is not an order (see ``factor``).
+    """
+    m, p = factor(n)
+    return {"seed": m, "log2": p.bit_length() - 1, **body_attributes(n, transposed=transposed)}
+
+
 def hadamard_function(*, half: bool = False) -> onnx.FunctionProto:
     """The function body of ``Hadamard``, for ``ModelProto.functions``.
 
@@ -172,7 +182,6 @@ def hadamard_node(
     """
     if axis not in (1, -1):
         raise ValueError(f"axis must be 1 (channels first) or -1 (channels last), got {axis}")
-    m, p = factor(n)
     node = onnx.helper.make_node(
         "Hadamard",
         [x, d],
@@ -180,9 +189,7 @@ def hadamard_node(
         name=name,
         domain=DOMAIN,
         axis=axis,
-        seed=m,
-        log2=p.bit_length() - 1,
-        **body_attributes(n, transposed=transposed),
+        **order_attributes(n, transposed=transposed),
     )
     if transposed:  # left out otherwise, as in models made before the attribute existed
         node.attribute.append(onnx.helper.make_attribute("transposed", 1))

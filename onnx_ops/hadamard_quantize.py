@@ -15,8 +15,8 @@ import onnx.parser
 import onnx.shape_inference
 from numpy.typing import NDArray
 
-from onnx_ops.function_body import DOMAIN, VERSION, body_attributes, matrix_attributes
-from onnx_ops.hadamard import Float, factor, rotate
+from onnx_ops.function_body import DOMAIN, VERSION, matrix_attributes, order_attributes
+from onnx_ops.hadamard import Float, rotate
 
 Codes = NDArray[np.integer[Any]]
 """uint8 or int8."""
@@ -149,7 +149,6 @@ def hadamard_quantize_node(
         ValueError: axis, grid or ``channels_last`` do not fit, or n is not an order.
     """
     _check(np.dtype(np.int8 if qmin < 0 else np.uint8), axis, qmin, qmax, channels_last)
-    m, p = factor(n)
     return onnx.helper.make_node(
         "HadamardQuantize",
         list(inputs),
@@ -157,12 +156,10 @@ def hadamard_quantize_node(
         name=name,
         domain=DOMAIN,
         axis=axis,
-        seed=m,
-        log2=p.bit_length() - 1,
         qmin=qmin,
         qmax=qmax,
         channels_last=int(channels_last),
-        **body_attributes(n),
+        **order_attributes(n),
     )
 
 

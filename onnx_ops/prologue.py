@@ -14,8 +14,7 @@ import onnx.helper
 import onnx.parser
 import onnx.shape_inference
 
-from onnx_ops.function_body import DOMAIN, VERSION, body_attributes, matrix_attributes
-from onnx_ops.hadamard import factor
+from onnx_ops.function_body import DOMAIN, VERSION, matrix_attributes, order_attributes
 
 NAME: Final = "GroupNormSiluHadamardQuantize"
 
@@ -65,7 +64,6 @@ def prologue_node(
     Raises:
         ValueError: n is not an order (see ``factor``).
     """
-    m, p = factor(n)
     return onnx.helper.make_node(
         NAME,
         list(inputs),
@@ -74,11 +72,9 @@ def prologue_node(
         domain=DOMAIN,
         groups=groups,
         epsilon=epsilon,
-        seed=m,
-        log2=p.bit_length() - 1,
         qmin=qmin,
         qmax=qmax,
-        **body_attributes(n),
+        **order_attributes(n),
     )
 
 

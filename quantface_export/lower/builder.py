@@ -44,3 +44,10 @@ class Builder:
         """A float32 constant stored as float16; the runtime folds the Cast at load."""
         stored = self.constant(name, array.astype(np.float16))
         return self.op("Cast", [stored], f"{name}_float", to=ir.DataType.FLOAT.value)
+
+
+def take_place(new: ir.Value, old: ir.Value) -> None:
+    """Give ``new`` the name, shape, type and readers of ``old``, which is about to be removed."""
+    new.name, new.shape, new.type = old.name, old.shape, old.type
+    old.name = None
+    old.replace_all_uses_with(new, replace_graph_outputs=True)

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from onnx_ops.function_body import DOMAIN
 from onnx_ops.group_norm import SILU
 from onnx_ops.prologue import NAME
+from quantface_export.lower.builder import take_place
 
 _NOT_TAKEN = "axis", "channels_last"
 """Attributes of HadamardQuantize that the joined op fixes: channels first, in and out."""
@@ -26,6 +27,8 @@ def join_prologue(model: ir.Model) -> int:
         norm = x.producer() if x is not None else None
         if norm is None or norm.domain != DOMAIN or norm.op_type != SILU:
             continue
+        if rounding.attributes["axis"].as_int() != 1:
+            continue
         y, codes = norm.outputs[0], rounding.outputs[0]
         attributes = [*norm.attributes.values(), *rounding.attributes.values()]
         both = ir.Node(
@@ -38,9 +41,7 @@ def join_prologue(model: ir.Model) -> int:
         )
         model.graph.insert_before(norm, both)
         for old, new in zip((y, codes), both.outputs, strict=True):
-            new.name, new.shape, new.type = old.name, old.shape, old.type
-            old.name = None
-            old.replace_all_uses_with(new, replace_graph_outputs=True)
+            take_place(new, old)
         model.graph.remove([rounding, norm], safe=True)
         joined += 1
     return joined

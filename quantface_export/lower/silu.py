@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from onnx_ops.function_body import DOMAIN
 from onnx_ops.group_norm import PLAIN, SILU
+from quantface_export.lower.builder import take_place
 
 
 def join_silu(model: ir.Model) -> int:
@@ -29,9 +30,7 @@ def join_silu(model: ir.Model) -> int:
         if set(product.inputs) != {y, share} or len(share.uses()) != 1 or share.is_graph_output():
             continue
         node.op_type = SILU
-        y.name, y.shape, y.type = silu.name, silu.shape, silu.type
-        silu.name = None
-        silu.replace_all_uses_with(y, replace_graph_outputs=True)
+        take_place(y, silu)
         model.graph.remove([product, sigmoid], safe=True)
         joined += 1
     return joined
