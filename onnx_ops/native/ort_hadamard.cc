@@ -246,7 +246,7 @@ Op hadamard_op(const Api& api, int index) {
   base.CreateKernelV2 = create_kernel<Kernel>;
   base.KernelComputeV2 = compute;
   base.KernelDestroy = destroy_kernel<Kernel>;
-  base.InferOutputShapeFn = op.normalize ? infer_prologue_shape : infer_hadamard_shape;
+  base.InferOutputShapeFn = infer_hadamard_shape;
   return op;
 }
 

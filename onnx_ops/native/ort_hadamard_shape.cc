@@ -30,10 +30,12 @@ OrtStatus* set_output(const Api& api, OrtShapeInferContext* context, std::size_t
 }  // namespace
 
 // y has the shape of x, symbolic dimensions included, or that with the channels moved last, and the
-// type of x or of the zero point: ONNX Runtime may ask any Op of this name, whatever its types.
+// type of x or of the zero point: ONNX Runtime may ask any Op of this name, whatever its types. An op
+// that normalizes has x's shape and type as an output before it.
 OrtStatus* infer_hadamard_shape(const ort::CustomOp* self, OrtShapeInferContext* context) {
   const Op& op = as_op(self);
   const Api& api = op.api;
+  if (op.normalize) RETURN_IF_ERROR(infer_like_x(self, context));
   OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's own
   std::size_t rank = 0;
   RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(context, std::size_t{0}, &x));
@@ -50,32 +52,11 @@ OrtStatus* infer_hadamard_shape(const ort::CustomOp* self, OrtShapeInferContext*
   OrtTensorTypeAndShapeInfo *typed = nullptr, *y = nullptr;
   int element = 0;
   RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(
-      context, op.quantize ? std::size_t{3} : std::size_t{0}, &typed));
+      context, std::size_t{op.normalize ? 5u : op.quantize ? 3u : 0u}, &typed));
   RETURN_IF_ERROR(api.GetTensorElementType(typed, &element));
   RETURN_IF_ERROR(api.CreateTensorTypeAndShapeInfo(&y));
-  OrtStatus* status = set_output(api, context, 0, y, element, dims, names, rank);
+  OrtStatus* status = set_output(api, context, op.normalize ? 1 : 0, y, element, dims, names, rank);
   api.ReleaseTensorTypeAndShapeInfo(y);
-  return status;
-}
-
-// y as x, then codes of its shape.
-OrtStatus* infer_prologue_shape(const ort::CustomOp* self, OrtShapeInferContext* context) {
-  const Op& op = as_op(self);
-  const Api& api = op.api;
-  RETURN_IF_ERROR(infer_like_x(self, context));
-  OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's own
-  std::size_t rank = 0;
-  RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(context, std::size_t{0}, &x));
-  RETURN_IF_ERROR(api.GetDimensionsCount(x, &rank));
-  if (rank == 0 || rank > kMaxRank) return nullptr;
-  std::int64_t dims[kMaxRank] = {};
-  const char* names[kMaxRank] = {};
-  RETURN_IF_ERROR(api.GetDimensions(x, dims, rank));
-  RETURN_IF_ERROR(api.GetSymbolicDimensions(x, names, rank));
-  OrtTensorTypeAndShapeInfo* codes = nullptr;
-  RETURN_IF_ERROR(api.CreateTensorTypeAndShapeInfo(&codes));
-  OrtStatus* status = set_output(api, context, 1, codes, ort::kUint8, dims, names, rank);
-  api.ReleaseTensorTypeAndShapeInfo(codes);
   return status;
 }
 

@@ -101,7 +101,6 @@ inline void move_channels_last(T* values, int rank) {
 OrtStatus* infer_like_x(const ort::CustomOp* self, OrtShapeInferContext* context);
 
 OrtStatus* infer_hadamard_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
-OrtStatus* infer_prologue_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
 
 // y of a convolution, and of a linear layer, where sizes are known.
 OrtStatus* infer_conv_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
