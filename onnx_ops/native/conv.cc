@@ -23,10 +23,11 @@ bool allocate(T** array, std::int64_t count) {
   return true;
 }
 
-// What the input's transform adds to keep its values from being negative: top for each row that
-// subtracts, 2 top for each column.
-int transform_offset(int position, int top) {
+// What the input's transform adds. To keep values from being negative: top for each row that subtracts,
+// 2 top for each column. To keep them from -2 top to 2 top: only the one that has no subtraction moves.
+int transform_offset(bool is_signed, int position, int top) {
   const int i = position / 4, j = position % 4;
+  if (is_signed) return position == 5 ? -2 * top : 0;
   const int row = i == 1 ? 0 : top;
   return j == 1 ? 2 * row : 2 * top;
 }
@@ -75,7 +76,8 @@ bool pack_weights(const Kernels& kernels, const ConvWeights& weights, bool winog
   for (int block = 0; made && block < plan->blocks; ++block) {
     std::int8_t* to = room + (keep ? block * bytes : 0);
     const bool fit = expand_weights(kernels, *plan, weights, block, 0, plan->steps, to);
-    plan->chunk = fit ? longest_chunk(*plan, to, plan->chunk) : 0;
+    if (!fit) plan->chunk = 0;
+    if (fit && kernels.conv.narrow) plan->chunk = longest_chunk(kernels, *plan, to, plan->chunk);
     if (winograd && plan->chunk == 0) break;  // tried again without
     sum_weights(*plan, to, plan->start + std::int64_t{block} * sums);
   }
@@ -84,7 +86,7 @@ bool pack_weights(const Kernels& kernels, const ConvWeights& weights, bool winog
 }
 
 // Position sums become where sums begin, less what the zero point and the transform add.
-void set_constants(const ConvConstants& constants, ConvPlan* plan) {
+void set_constants(const Kernels& kernels, const ConvConstants& constants, ConvPlan* plan) {
   const ConvGeometry& g = plan->geometry;
   for (std::int64_t f = 0; f < g.filters; ++f) {
     const std::int64_t block = f / plan->outputs, output = f % plan->outputs;
@@ -92,7 +94,7 @@ void set_constants(const ConvConstants& constants, ConvPlan* plan) {
     std::uint32_t sum = 0;  // of all taps, which position 5 adds up
     for (int position = 0; position < plan->positions; ++position, start += plan->outputs) {
       if (!plan->winograd || position == 5) sum += static_cast<std::uint32_t>(*start);
-      *start *= plan->winograd ? -transform_offset(position, plan->top) : 0;
+      *start *= plan->winograd ? -transform_offset(kernels.conv.is_signed, position, plan->top) : 0;
     }
     const std::int32_t bias = plan->linear ? 0 : constants.bias[f];
     plan->bias[f] = static_cast<std::int32_t>(static_cast<std::uint32_t>(bias) -
@@ -158,10 +160,9 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
     free_conv_plan(plan);
     return false;
   }
-  const int code = plan->winograd ? 4 * plan->top : plan->top;
-  plan->wide = plan->chunk == 0 || code > kernels.conv.most_code;
-  if (plan->wide || !kernels.conv.narrow) plan->chunk = plan->steps;
-  set_constants(constants, plan);
+  plan->wide = plan->chunk == 0 || largest_code(kernels, *plan) > kernels.conv.most_code;
+  if (plan->wide) plan->chunk = plan->steps;
+  set_constants(kernels, constants, plan);
   pack_down(constants.down, plan);
   return true;
 }

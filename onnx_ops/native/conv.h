@@ -14,8 +14,8 @@
 //
 //   3x3, stride 1   Winograd's F(2x2, 3x3): 16 products of matrices instead of 36 for four pixels.
 //                   Its transforms are integers here, so the sums stay exact: codes up to 63
-//                   become bytes up to 252, and weights are doubled per axis, which multiplies
-//                   every sum by 4.
+//                   become bytes from 0 to 252 or from -126 to 126, and weights are doubled per
+//                   axis, which multiplies every sum by 4.
 //   others          one product of matrices per tap
 //
 // Kernels know no ONNX Runtime types.
@@ -191,8 +191,9 @@ enum class Sums { kShort, kPairs, kWide };
 struct ConvKernels {
   int lanes;   // filters in a vector
   int rows;    // pixels or tiles taken at once
-  bool narrow;    // sums products in int16
-  int most_code;  // that int16 sums take, after Winograd's transform
+  bool narrow;      // sums products in int16
+  bool is_signed;   // what Winograd's transform makes of codes
+  int most_code;    // that sums other than kWide take, after Winograd's transform
   // As expand_weights in conv_weights.h, for weights of four bits and the shapes of most layers.
   void (*expand)(const ConvPlan& plan, const std::uint8_t* weights, int block, int first, int last,
                  std::int8_t* to);

@@ -36,12 +36,13 @@ void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
   }
 }
 
-// V = B^T d B of one tile of 4x4 pixels: sums and differences of codes, made positive by what
-// `start` takes off again. Position p of channel c goes to to[p * plane + c].
+// V = B^T d B of one tile of 4x4 pixels: sums and differences of codes, brought into the range of a
+// byte by what `start` takes off again. Position p of channel c goes to to[p * plane + c].
 void transform_tile(const std::uint8_t* from, std::ptrdiff_t row, std::ptrdiff_t depth, int top,
                     std::uint8_t* to, std::ptrdiff_t plane) {
-  const B once = B{} + static_cast<std::uint8_t>(top);
+  const B once = B{} + static_cast<std::uint8_t>(kSigned ? 0 : top);
   const B twice = once + once;
+  const B most = B{} + static_cast<std::uint8_t>(kSigned ? 2 * top : 0);
   for (std::ptrdiff_t c = 0; c < depth; c += kBytes) {
     B v[4][4];
 #pragma GCC unroll 4
@@ -58,7 +59,7 @@ void transform_tile(const std::uint8_t* from, std::ptrdiff_t row, std::ptrdiff_t
     for (int i = 0; i < 4; ++i) {
       std::uint8_t* at = to + 4 * i * plane + c;
       store_as(at, v[i][0] - v[i][2] + twice);
-      store_as(at + plane, v[i][1] + v[i][2]);
+      store_as(at + plane, i == 1 ? v[i][1] + v[i][2] - most : v[i][1] + v[i][2]);
       store_as(at + 2 * plane, v[i][2] - v[i][1] + twice);
       store_as(at + 3 * plane, v[i][1] - v[i][3] + twice);
     }
@@ -283,5 +284,5 @@ void run_conv(const ConvCall& call, std::int64_t first, std::int64_t last, void*
   run_blocks<Sums::kShort>(call, first, last, scratch);
 }
 
-constexpr ConvKernels kConvKernels = {kWidth, kRows, kNarrow, kMostCode,
+constexpr ConvKernels kConvKernels = {kWidth,       kRows,    kNarrow,    kSigned, kMostCode,
                                      expand_steps, pad_rows, run_branch, run_conv};

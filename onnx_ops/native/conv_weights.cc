@@ -105,8 +105,14 @@ void sum_weights(const ConvPlan& plan, const std::int8_t* block, std::int32_t* s
   }
 }
 
-int longest_chunk(const ConvPlan& plan, const std::int8_t* block, int chunk) {
-  const int limit = 32767 / std::max(plan.winograd ? 4 * plan.top : plan.top, 1);
+int largest_code(const Kernels& kernels, const ConvPlan& plan) {
+  if (!plan.winograd) return plan.top;
+  return (kernels.conv.is_signed ? 2 : 4) * plan.top;
+}
+
+int longest_chunk(const Kernels& kernels, const ConvPlan& plan, const std::int8_t* block, int chunk) {
+  const int limit = 32767 / std::max(largest_code(kernels, plan), 1);
+  const bool both = plan.winograd && kernels.conv.is_signed;  // signs of codes
   const int lanes = 2 * plan.outputs;  // pairs of channels
   for (int position = 0; position < plan.positions; ++position) {
     const std::int8_t* weights = block + position * plan.position_bytes;
@@ -119,7 +125,7 @@ int longest_chunk(const ConvPlan& plan, const std::int8_t* block, int chunk) {
         const int a = w[2 * lane], b = w[2 * lane + 1];
         plus[lane] += sign * (positive(a) + positive(b));
         minus[lane] += sign * (positive(-a) + positive(-b));
-        most = std::max(most, std::max(plus[lane], minus[lane]));
+        most = std::max(most, both ? plus[lane] + minus[lane] : std::max(plus[lane], minus[lane]));
       }
       length += sign;
       return most <= limit;

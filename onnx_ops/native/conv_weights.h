@@ -20,7 +20,10 @@ std::int64_t block_bytes(const ConvPlan& plan);
 // sums[position][output] of a block's weights.
 void sum_weights(const ConvPlan& plan, const std::int8_t* block, std::int32_t* sums);
 
+// The largest code, or byte that Winograd's transform makes of codes, without its sign.
+int largest_code(const Kernels& kernels, const ConvPlan& plan);
+
 // At most `chunk` steps whose sums stay in int16, whatever the codes; 0 if one pair may leave it.
-int longest_chunk(const ConvPlan& plan, const std::int8_t* block, int chunk);
+int longest_chunk(const Kernels& kernels, const ConvPlan& plan, const std::int8_t* block, int chunk);
 
 }  // namespace quantface

@@ -7,7 +7,9 @@ namespace quantface {
 
 const Kernels* generic_kernels();
 const Kernels* avx2_kernels();
+const Kernels* avx2_vnni_kernels();
 const Kernels* avx512_kernels();
+const Kernels* avx512_vnni_kernels();
 const Kernels* neon_kernels();
 const Kernels* neon_dot_kernels();
 

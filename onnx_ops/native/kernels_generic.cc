@@ -90,6 +90,7 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
 
 constexpr int kRows = 2;
 constexpr bool kNarrow = false;
+constexpr bool kSigned = false;
 constexpr int kMostCode = 255;
 constexpr int kShortChunk = 0;
 

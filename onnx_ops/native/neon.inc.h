@@ -53,8 +53,7 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
   }
 }
 
-// Codes are signed here, which those of Winograd's transform and of 7 and 8 bits do not fit: Sums
-// other than kShort widen them first.
+// Codes are signed here, which those of 8 bits do not fit: Sums other than kShort widen them first.
 #ifdef __ARM_FEATURE_DOTPROD
 constexpr int kRows = 8;
 constexpr bool kNarrow = false;
@@ -62,6 +61,7 @@ constexpr bool kNarrow = false;
 constexpr int kRows = 4;
 constexpr bool kNarrow = true;
 #endif
+constexpr bool kSigned = true;
 constexpr int kMostCode = 127;
 constexpr int kShortChunk = 1;
 

@@ -5,7 +5,8 @@
 //   Dot<sums>        sums of products, four of them per filter and add(codes, weights); total()
 //   kNarrow          whether Dot<kShort> holds no more than int16
 //   add_product      sum += a * b
-//   kMostCode        largest code that Dot<kShort> takes
+//   kSigned          whether it takes codes as signed bytes
+//   kMostCode        largest code that it takes
 //   kShortChunk      fewer steps in int16 than this do not pay
 //   kRows            rows of codes taken at once
 //

@@ -84,16 +84,29 @@ static bool has_dot_product() {
 }
 #endif
 
+#if defined(__x86_64__) || defined(__i386__)
+#ifdef QUANTFACE_EMULATE
+#define HAS(feature) true
+#else
+#define HAS(feature) __builtin_cpu_supports(feature)
+#endif
+#endif
+
 const Kernels* supported_kernels(int index) {
-  const Kernels* found[4] = {};
+  const Kernels* found[5] = {};
   int count = 0;
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+  if (HAS("avx512f") && HAS("avx512bw") && HAS("avx512vl") && HAS("avx512dq")) {
+    if (HAS("avx512vnni")) found[count++] = avx512_vnni_kernels();
     found[count++] = avx512_kernels();
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found[count++] = avx2_kernels();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+#ifdef QUANTFACE_AVX_VNNI
+    if (HAS("avxvnni")) found[count++] = avx2_vnni_kernels();
+#endif
+    found[count++] = avx2_kernels();
+  }
 #elif defined(__aarch64__)
   if (has_dot_product()) found[count++] = neon_dot_kernels();
   found[count++] = neon_kernels();

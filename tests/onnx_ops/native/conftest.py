@@ -1,7 +1,11 @@
 """Sessions with the native library, which has to exist wherever a compiler does."""
 
 import os
+import platform
 import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -18,6 +22,8 @@ TYPES = {
     np.dtype(np.uint8): TensorProto.UINT8,
     np.dtype(np.int8): TensorProto.INT8,
 }
+SOURCE = Path(library.__file__).parent / "native"
+BUILDS = Path(__file__).resolve().parents[3] / "build"
 COMPILERS = (os.environ.get("CXX") or "c++", "g++", "clang++")
 
 
@@ -98,15 +104,59 @@ def ops(native_library, monkeypatch):
     return Ops
 
 
+@pytest.fixture(scope="session")
+def build_native():
+    """Builds a target of the native library with CMake options; returns its folder."""
+
+    def build(folder, target, *options):
+        path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+        cmake = shutil.which("cmake", path=path)
+        assert cmake, "the dev extra has CMake: run `make venv`"
+        for command in (
+            [cmake, "-S", SOURCE, "-B", BUILDS / folder, *options],
+            [cmake, "--build", BUILDS / folder, "--target", target],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+        return BUILDS / folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def isa_libraries(native_library, build_native):
+    """A library for each instruction set; x86's that this CPU lacks are emulated."""
+    found = dict.fromkeys(library.instruction_sets(), native_library)
+    if platform.machine() in ("x86_64", "AMD64") and "avx2" in found:
+        folder = build_native("emulated", "quantface_ops", "-DQUANTFACE_EMULATE=ON")
+        emulated = folder / "libquantface_ops.so"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(library.PATH_VARIABLE, str(emulated))
+            names = library.instruction_sets()
+        assert set(names) >= {"avx512-vnni", "avx512", "avx2", "generic"}
+        found = {name: found.get(name, emulated) for name in names}
+    return found
+
+
 @pytest.fixture
-def every_isa(ops, monkeypatch):
+def each_isa(isa_libraries, ops, monkeypatch):
+    """Goes through the instruction sets, fastest first; each is in use until the next."""
+
+    def each():
+        with monkeypatch.context() as patch:
+            for isa, path in isa_libraries.items():
+                patch.setenv(library.ISA_VARIABLE, isa)
+                patch.setenv(library.PATH_VARIABLE, str(path))
+                yield isa
+
+    return each
+
+
+@pytest.fixture
+def every_isa(ops, each_isa):
     """Runs a model under each instruction set, fastest first."""
 
     def run(model, x, **settings):
-        results = []
-        for isa in library.instruction_sets():
-            monkeypatch.setenv(library.ISA_VARIABLE, isa)
-            results.append(ops.run(model, x, **settings))
-        return results
+        return [ops.run(model, x, **settings) for _ in each_isa()]
 
     return run

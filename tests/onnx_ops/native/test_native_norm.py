@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_ops import library
 from onnx_ops.function_body import DOMAIN, OPSET, VERSION
 from onnx_ops.group_norm import group_norm, group_norm_functions, group_norm_node
 
@@ -48,12 +47,11 @@ def check(y, x, gamma, beta, groups, silu):
     ids=str,
 )
 @pytest.mark.parametrize("offset", [0, 50])
-def test_norms(shape, groups, silu, offset, ops, monkeypatch):
+def test_norms(shape, groups, silu, offset, ops, each_isa):
     x, gamma, beta = drawn(shape, offset)
     proto = model(gamma, beta, len(shape), groups, silu)
     results = [ops.run(proto, x, threads=3)]
-    for isa in library.instruction_sets():
-        monkeypatch.setenv(library.ISA_VARIABLE, isa)
+    for _ in each_isa():
         results.append(ops.run(proto, x))
     for y in results:
         np.testing.assert_array_equal(y, results[0])
@@ -64,13 +62,12 @@ def test_norms(shape, groups, silu, offset, ops, monkeypatch):
         assert np.abs(body - results[0]).max() <= 1e-5 * np.abs(results[0]).max()
 
 
-def test_extreme_values(ops, monkeypatch):
+def test_extreme_values(ops, each_isa):
     x = np.zeros((1, 2, 4, 5), np.float32)
     x[0, 1] = np.linspace(-1, 1, 20).reshape(4, 5) * 1e4
     gamma, beta = np.array([1, 300], np.float32), np.array([-200, 0], np.float32)
     proto = model(gamma, beta, 4, 2, True)
-    for isa in library.instruction_sets():
-        monkeypatch.setenv(library.ISA_VARIABLE, isa)
+    for _ in each_isa():
         y = ops.run(proto, x)
         assert np.all(np.isfinite(y))
         assert np.all(np.abs(y[0, 0]) < 1e-30)  # SiLU(-200)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_ops import library
 from onnx_ops.function_body import DOMAIN, OPSET, VERSION, hadamard_function
 from onnx_ops.group_norm import group_norm_functions, group_norm_node
 from onnx_ops.hadamard_quantize import hadamard_quantize_function, hadamard_quantize_node
@@ -61,13 +60,12 @@ def model(n, groups, *, joined, qmax=15):
 
 @pytest.mark.parametrize("qmax", [15, 255])
 @pytest.mark.parametrize(("shape", "groups"), CASES, ids=str)
-def test_it_is_the_two_ops(shape, groups, qmax, ops, monkeypatch):
+def test_it_is_the_two_ops(shape, groups, qmax, ops, each_isa):
     feed = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32) + 1}
     both = ops.session(model(shape[1], groups, joined=False, qmax=qmax)).run(None, feed)
     proto = model(shape[1], groups, joined=True, qmax=qmax)
     results = [ops.session(proto, threads=3).run(None, feed)]
-    for isa in library.instruction_sets():
-        monkeypatch.setenv(library.ISA_VARIABLE, isa)
+    for _ in each_isa():
         results.append(ops.session(proto).run(None, feed))
     for y, codes in results:
         np.testing.assert_array_equal(y, both[0])
