@@ -122,15 +122,19 @@ struct BranchBlock {
   template <int kTile>
   void transform(std::int64_t channel, int depth) {
     const std::int64_t line = branch_line(c);
+    const float* const end = c.x + c.images * g.channels * c.height * c.width;
     for (int k = 0; k < depth; ++k) {
       const float* plane = plane_of(channel + k);
       for (std::int64_t t = 0; t < count;) {
         const std::int64_t row = (begin + t) / columns, column = (begin + t) % columns;
         const std::int64_t width = columns - column < count - t ? columns - column : count - t;
         const std::int64_t x = kTile * column - g.pads[1];
+        const bool inside = x >= 0 && x + kTile * width + 2 <= c.width;
+        const float* rows[kTile + 2];
         for (int i = 0; i < kTile + 2; ++i) {
           const std::int64_t y = c.row + kTile * row + i - g.pads[0];
           float* to = lines + i * line;
+          rows[i] = to;
           if (y < 0 || y >= c.height) {
             __builtin_memset(to, 0, sizeof(float) * line);
             continue;
@@ -140,25 +144,29 @@ struct BranchBlock {
             const float* next = from + c.height * c.width + (x < 0 ? 0 : x);
             for (std::int64_t p = 0; p < kTile * width; p += 16) __builtin_prefetch(next + p);
           }
-          gather(from, c.width, x, 1, kTile * width + 2, to);
+          if (inside && end - from >= x + line) {  // what whole vectors read beyond is not used
+            rows[i] = from + x;
+          } else {
+            gather(from, c.width, x, 1, kTile * width + 2, to);
+          }
         }
-        transform_run<kTile>(width, values + k * c.low_block + t);
+        transform_run<kTile>(rows, width, values + k * c.low_block + t);
         t += width;
       }
     }
   }
 
   template <int kTile>
-  void transform_run(std::int64_t width, float* to) {
+  void transform_run(const float* const (&from)[kTile + 2], std::int64_t width, float* to) {
     constexpr int kEdge = kTile + 2;
-    const std::int64_t line = branch_line(c), plane = kBranchChannels * c.low_block;
+    const std::int64_t plane = kBranchChannels * c.low_block;
     for (std::int64_t t = 0; t < width; t += kWidth) {
       F rows[kEdge][kTile + 1];  // transformed along columns
 #pragma GCC unroll 5
       for (int j = 0; j < kTile + 1; ++j) {
         F d[kEdge], v[kEdge];
 #pragma GCC unroll 6
-        for (int i = 0; i < kEdge; ++i) d[i] = load(lines + i * line + kTile * t + j * kWidth);
+        for (int i = 0; i < kEdge; ++i) d[i] = load(from[i] + kTile * t + j * kWidth);
         transform_input(d, v);
 #pragma GCC unroll 6
         for (int i = 0; i < kEdge; ++i) rows[i][j] = v[i];
