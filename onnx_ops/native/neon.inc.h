@@ -53,7 +53,8 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
   }
 }
 
-// Codes are signed here, which those of 8 bits do not fit: Sums other than kShort widen them first.
+// Codes are signed here, which those of 8 bits do not fit: Sums other than kShort widen them first, or
+// take 128 off.
 #ifdef __ARM_FEATURE_DOTPROD
 constexpr int kRows = 8;
 constexpr bool kNarrow = false;
@@ -96,6 +97,17 @@ template <>
 struct Dot<Sums::kShort> {
   int32x4_t sums;
   ALWAYS_INLINE void add(Dotted codes, Dotted weights) { sums = vdotq_s32(sums, codes, weights); }
+  ALWAYS_INLINE int32x4_t total() const { return sums; }
+};
+
+// code * weight = (code - 128) * weight + 64 * weight + 64 * weight
+template <>
+struct Dot<Sums::kWide> {
+  int32x4_t sums;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    const Dotted less = veorq_s8(codes, vdupq_n_s8(-128)), half = vdupq_n_s8(64);
+    sums = vdotq_s32(vdotq_s32(vdotq_s32(sums, less, weights), half, weights), half, weights);
+  }
   ALWAYS_INLINE int32x4_t total() const { return sums; }
 };
 #else
