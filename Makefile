@@ -97,6 +97,8 @@ arm64: build/arm64/.complete build/arm64/bundle/quantface.json ## run a bundle, 
 	$(BIN)/cmake --build build/arm64/ops
 	$(ARM64_CMAKE) -DQUANTFACE_STATIC=ON -S onnx_ops/native -B build/arm64/ops-static
 	$(BIN)/cmake --build build/arm64/ops-static
+	$(ARM64_CMAKE) -DQUANTFACE_FUZZ=ON -S onnx_ops/native -B build/arm64/fuzz
+	$(BIN)/cmake --build build/arm64/fuzz --target quantface_fuzz
 	$(ARM64_CMAKE) -S mobile_demo/native -B build/arm64/runner
 	$(BIN)/cmake --build build/arm64/runner
 	QUANTFACE_ARM64=$(CURDIR)/build/arm64 $(BIN)/python -m pytest -s tests/mobile_demo/test_arm64.py

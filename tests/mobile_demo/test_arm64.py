@@ -34,6 +34,7 @@ from quantface_export.verify import MIN_PSNR_DB, psnr_db
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("QUANTFACE_ARM64", ROOT / "nowhere"))
 LIBRARY = FOLDER / "ops" / "libquantface_ops.so"
+FUZZ = FOLDER / "fuzz" / "quantface_fuzz"
 BUNDLE = FOLDER / "bundle"
 
 CPUS = ("cortex-a53", "cortex-a76", "max")
@@ -43,6 +44,8 @@ WHOLE, BODIES = "cortex-a76", "max"
 """Which CPU goes through all of `verify`, and which one runs the function bodies."""
 
 ORDERS = (16, 12, 40, 60, 320)
+
+FUZZ_ROUNDS = 300
 
 pytestmark = [
     pytest.mark.skipif(not FOLDER.is_dir(), reason="only `make arm64` has the emulated root"),
@@ -152,6 +155,7 @@ def started(folder: Path) -> Iterator[dict[tuple[str, str], Future[Done]]]:
     for cpu in CPUS:
         runs["picture", cpu] = lambda cpu=cpu: restored(cpu, folder, *ops)
         runs["integers", cpu] = lambda cpu=cpu: verified(cpu, folder / f"{cpu}.json", "--integers")
+        runs["fuzz", cpu] = lambda cpu=cpu: emulated(cpu, FUZZ, FUZZ_ROUNDS)
         runs["ops", cpu] = lambda cpu=cpu: python(cpu, "-c", OPS_PROGRAM, folder, cpu, *ORDERS)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         yield {key: pool.submit(run) for key, run in runs.items()}
@@ -189,6 +193,11 @@ def test_the_ops_give_x86_s_codes(started: Any, folder: Path, cpu: str) -> None:
         here, there = (np.load(folder / f"{n}-{name}.npy") for name in ("here", cpu))
         np.testing.assert_array_equal(here, there)
         assert len(np.unique(here)) == 16
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_fuzzed_instruction_sets_agree(started: Any, cpu: str) -> None:
+    finished(started, "fuzz", cpu)
 
 
 @pytest.mark.parametrize(("kind", "cpu"), [*(("picture", cpu) for cpu in CPUS), ("bodies", BODIES)])
