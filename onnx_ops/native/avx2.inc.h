@@ -98,15 +98,7 @@ ALWAYS_INLINE Dotted pairs_of_words(Dotted a, Dotted b) { return _mm256_madd_epi
 ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = _mm256_fmadd_ps(a, b, sum); }
 
 #include "x86_dot.inc.h"
-#include "vectors.inc.h"
-#include "norm.inc.h"
-#include "tile.inc.h"
-#include "product.inc.h"
-#include "linear.inc.h"
-#include "winograd.inc.h"
-#include "branch.inc.h"
-#include "expand.inc.h"
-#include "conv.inc.h"
+#include "algorithms.inc.h"
 
 }  // namespace
 }  // namespace quantface

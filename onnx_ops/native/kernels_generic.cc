@@ -128,15 +128,7 @@ struct Dot {
 
 ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum += a * b; }
 
-#include "vectors.inc.h"
-#include "norm.inc.h"
-#include "tile.inc.h"
-#include "product.inc.h"
-#include "linear.inc.h"
-#include "winograd.inc.h"
-#include "branch.inc.h"
-#include "expand.inc.h"
-#include "conv.inc.h"
+#include "algorithms.inc.h"
 
 constexpr Kernels kKernels = {"generic", run_tiles, kConvKernels, kNormKernels};
 

@@ -127,15 +127,7 @@ struct Dot<Sums::kShort> {
 
 ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = vfmaq_f32(sum, a, b); }
 
-#include "vectors.inc.h"
-#include "norm.inc.h"
-#include "tile.inc.h"
-#include "product.inc.h"
-#include "linear.inc.h"
-#include "winograd.inc.h"
-#include "branch.inc.h"
-#include "expand.inc.h"
-#include "conv.inc.h"
+#include "algorithms.inc.h"
 
 }  // namespace
 }  // namespace quantface

@@ -1,0 +1,10 @@
+// All algorithms, in the order in which they build on each other, for the vectors defined before.
+#include "vectors.inc.h"
+#include "norm.inc.h"
+#include "tile.inc.h"
+#include "product.inc.h"
+#include "linear.inc.h"
+#include "winograd.inc.h"
+#include "branch.inc.h"
+#include "expand.inc.h"
+#include "conv.inc.h"
