@@ -1,4 +1,5 @@
-// All algorithms, in the order in which they build on each other, for the vectors defined before.
+// All algorithms, in the order in which they build on each other, for the vectors defined before, and the
+// table of their instruction set.
 #include "vectors.inc.h"
 #include "norm.inc.h"
 #include "tile.inc.h"
@@ -8,3 +9,11 @@
 #include "branch.inc.h"
 #include "expand.inc.h"
 #include "conv.inc.h"
+
+#define DEFINE_KERNELS(function, name)                                              \
+  namespace quantface {                                                             \
+  namespace {                                                                       \
+  constexpr Kernels kKernels = {name, run_tiles, kConvKernels, kNormKernels};        \
+  }                                                                                 \
+  const Kernels* function() { return &kKernels; }                                   \
+  }

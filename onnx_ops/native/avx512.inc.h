@@ -10,8 +10,6 @@
 
 #include "kernels.h"
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-
 namespace quantface {
 namespace {
 

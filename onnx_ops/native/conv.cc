@@ -76,8 +76,11 @@ bool pack_weights(const Kernels& kernels, const ConvWeights& weights, bool winog
   for (int block = 0; made && block < plan->blocks; ++block) {
     std::int8_t* to = room + (keep ? block * bytes : 0);
     const bool fit = expand_weights(kernels, *plan, weights, block, 0, plan->steps, to);
-    if (!fit) plan->chunk = 0;
-    if (fit && kernels.conv.narrow) plan->chunk = longest_chunk(kernels, *plan, to, plan->chunk);
+    if (!fit) {
+      plan->chunk = 0;
+    } else if (kernels.conv.narrow) {
+      plan->chunk = longest_chunk(kernels, *plan, to, plan->chunk);
+    }
     if (winograd && plan->chunk == 0) break;  // tried again without
     sum_weights(*plan, to, plan->start + std::int64_t{block} * sums);
   }

@@ -3,6 +3,8 @@
 
 #include "rotation.h"
 
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 namespace quantface {
 
 const Kernels* generic_kernels();

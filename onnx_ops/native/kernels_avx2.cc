@@ -1,13 +1,4 @@
 // Kernels for x86 CPUs with AVX2, FMA and F16C.
 #include "avx2.inc.h"
 
-namespace quantface {
-namespace {
-
-constexpr Kernels kKernels = {"avx2", run_tiles, kConvKernels, kNormKernels};
-
-}  // namespace
-
-const Kernels* avx2_kernels() { return &kKernels; }
-
-}  // namespace quantface
+DEFINE_KERNELS(avx2_kernels, "avx2")

@@ -2,13 +2,4 @@
 #define QUANTFACE_VNNI
 #include "avx2.inc.h"
 
-namespace quantface {
-namespace {
-
-constexpr Kernels kKernels = {"avx2-vnni", run_tiles, kConvKernels, kNormKernels};
-
-}  // namespace
-
-const Kernels* avx2_vnni_kernels() { return &kKernels; }
-
-}  // namespace quantface
+DEFINE_KERNELS(avx2_vnni_kernels, "avx2-vnni")

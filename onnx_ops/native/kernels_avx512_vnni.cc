@@ -2,13 +2,4 @@
 #define QUANTFACE_VNNI
 #include "avx512.inc.h"
 
-namespace quantface {
-namespace {
-
-constexpr Kernels kKernels = {"avx512-vnni", run_tiles, kConvKernels, kNormKernels};
-
-}  // namespace
-
-const Kernels* avx512_vnni_kernels() { return &kKernels; }
-
-}  // namespace quantface
+DEFINE_KERNELS(avx512_vnni_kernels, "avx512-vnni")

@@ -4,8 +4,6 @@
 
 #include "kernels.h"
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-
 namespace quantface {
 namespace {
 
@@ -130,10 +128,7 @@ ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum += a * b; }
 
 #include "algorithms.inc.h"
 
-constexpr Kernels kKernels = {"generic", run_tiles, kConvKernels, kNormKernels};
-
 }  // namespace
-
-const Kernels* generic_kernels() { return &kKernels; }
-
 }  // namespace quantface
+
+DEFINE_KERNELS(generic_kernels, "generic")

@@ -21,7 +21,7 @@ REFUSED = (
     ERRORS.NotImplemented,
     ERRORS.RuntimeException,  # how a status from creating a kernel arrives
 )
-FUZZ_ROUNDS = "1000"
+FUZZ_ROUNDS = "2000"
 
 
 def quantize_model(ops, x):
