@@ -4,6 +4,7 @@
 #include "norm.inc.h"
 #include "tile.inc.h"
 #include "product.inc.h"
+#include "attention.inc.h"
 #include "linear.inc.h"
 #include "winograd.inc.h"
 #include "branch.inc.h"
@@ -13,7 +14,7 @@
 #define DEFINE_KERNELS(function, name)                                              \
   namespace quantface {                                                             \
   namespace {                                                                       \
-  constexpr Kernels kKernels = {name, run_tiles, kConvKernels, kNormKernels};        \
+  constexpr Kernels kKernels = {name, run_tiles, kConvKernels, kNormKernels, kAttentionKernels}; \
   }                                                                                 \
   const Kernels* function() { return &kKernels; }                                   \
   }

@@ -39,6 +39,7 @@ class Fuzz {
     const std::string name = op.GetName(&op);
     if (name.find("Hadamard") == 0) return hadamard_round(op);
     if (name.find("GroupNorm") == 0) return norm_round(op, name.find("Hadamard") != std::string::npos);
+    if (name == "Attention") return attention_round(op);
     return name.find("QuantizedLinear") == 0 ? linear_round(op) : conv_round(op);
   }
 
@@ -195,6 +196,24 @@ class Fuzz {
     }
     infer(op, info, values);
     return compute(op, info, values);
+  }
+
+  bool attention_round(const CustomOp& op) {
+    const auto size = [this](std::size_t most) { return static_cast<std::int64_t>(1 + below(most)); };
+    const std::int64_t images = size(2), heads = size(3), keys = size(300), depth = size(below(8) ? 40 : 200);
+    static const std::int64_t absurd[] = {0, -1, 7, INT64_MAX, INT64_MIN};
+    OrtKernelInfo info;
+    info.attributes["num_heads"] = below(16) ? heads : absurd[below(5)];
+    if (below(32) == 0) info.attributes.clear();
+    std::vector<OrtValue> values(3);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      Dims dims = {images, i == 0 ? size(120) : keys, heads * depth};
+      if (below(64) == 0) dims[below(3)] = static_cast<std::int64_t>(below(4));
+      if (below(64) == 0) dims.resize(below(6), 1);
+      fill(&values[i], dims, op.GetInputType(&op, i), true);
+    }
+    infer(op, info, values);
+    return compute(op, info, values, 1e-4);
   }
 
   static bool has_branch(const CustomOp& op) { return std::strstr(op.GetName(&op), "LowRank") != nullptr; }

@@ -157,5 +157,6 @@ constexpr int kHadamardOps = 7, kConvOps = 12, kNormOps = 2;
 Op hadamard_op(const Api& api, int index);
 Op conv_op(const Api& api, int index);
 Op norm_op(const Api& api, int index);
+Op attention_op(const Api& api);
 
 }  // namespace quantface

@@ -64,11 +64,11 @@ void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, i
 }
 
 // out[r][f] = scale * out[r][f] + sum of a[k][r] * w[k][f] for kRows rows; `a_row` is from one k to
-// the next and `a_step` from one row to the next.
+// the next, `a_step` and `out_row` from one row to the next. A scale of 0 does not read out.
 template <int... R>
 ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step,
                                   int count, const float* w, float scale, float* out,
-                                  std::integer_sequence<int, R...>) {
+                                  std::ptrdiff_t out_row, std::integer_sequence<int, R...>) {
   F left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
   for (int k = 0; k < count; ++k) {
     const F w0 = load(w), w1 = load(w + kWidth);
@@ -81,17 +81,22 @@ ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptr
     w += kOutputs;
     a += a_row;
   }
-  const F factor = F{} + scale;
-  const auto finish = [&](float* to, F sum) { store(to, load(to) * factor + sum); };
-  (finish(out + R * kOutputs, left[R]), ...);
-  (finish(out + R * kOutputs + kWidth, right[R]), ...);
+  if (scale != 0) {
+    const F factor = F{} + scale;
+    const auto carry = [&](const float* from, F& sum) { sum = load(from) * factor + sum; };
+    (carry(out + R * out_row, left[R]), ...);
+    (carry(out + R * out_row + kWidth, right[R]), ...);
+  }
+  (store(out + R * out_row, left[R]), ...);
+  (store(out + R * out_row + kWidth, right[R]), ...);
 }
 
 void float_product(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
-                   const float* w, float scale, float* out) {
-  add_float_rows(a, a_row, a_step, count, w, scale, out, std::make_integer_sequence<int, kRows>{});
+                   const float* w, float scale, float* out, std::ptrdiff_t out_row = kOutputs) {
+  add_float_rows(a, a_row, a_step, count, w, scale, out, out_row,
+                 std::make_integer_sequence<int, kRows>{});
 }
 
 void float_product_of_one(const float* a, int count, const float* w, float scale, float* out) {
-  add_float_rows(a, 1, 0, count, w, scale, out, std::make_integer_sequence<int, 1>{});
+  add_float_rows(a, 1, 0, count, w, scale, out, 0, std::make_integer_sequence<int, 1>{});
 }

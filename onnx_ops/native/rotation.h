@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "attention.h"
 #include "conv.h"
 #include "norm.h"
 
@@ -74,6 +75,7 @@ struct Kernels {
   void (*run)(const Rotation& rotation, std::int64_t first, std::int64_t last, void* scratch);
   ConvKernels conv;
   NormKernels norm;
+  AttentionKernels attention;
 };
 
 // The n-th instruction set that this CPU has, fastest first; null beyond the last.

@@ -4,9 +4,9 @@ GroupNorm: as an op of the native kernels, whose function body is InstanceNormal
 group; the exporter's GroupNormalization becomes ten ops in ONNX Runtime, with Shape and Cast among
 them, and takes up to 2.4 times as long as that.
 
-Attention, ``cpu`` profile: ``com.microsoft.MultiHeadAttention``, which computes in tiles. As
-MatMul, Softmax, MatMul, the ``portable`` profile, the scores of 5 heads and 4096 tokens alone
-take 340 MB.
+Attention, ``cpu`` profile: as an op of the native kernels, whose function body is ONNX Runtime's
+``com.microsoft.MultiHeadAttention``; both compute in tiles. As MatMul, Softmax, MatMul, the
+``portable`` profile, the scores of 5 heads and 4096 tokens alone take 340 MB.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from onnx_ops.attention import NAME as ATTENTION
 from onnx_ops.function_body import DOMAIN, VERSION
 from onnx_ops.group_norm import PLAIN
 from quantface_export.settings import Profile
@@ -52,11 +53,11 @@ def _multi_head(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Te
         raise ValueError(f"attention with {', '.join(unknown)} has no fused form")
     n, heads, tokens, d = query.shape
     joined = torch.onnx.ops.symbolic(
-        "com.microsoft::MultiHeadAttention",
+        f"{DOMAIN}::{ATTENTION}",
         [x.transpose(1, 2).flatten(2) for x in (query, key, value)],
         {"num_heads": heads},
         dtype=query.dtype,
         shape=[n, tokens, heads * d],
-        version=1,
+        version=VERSION,
     )
     return joined.unflatten(2, (heads, d)).transpose(1, 2)

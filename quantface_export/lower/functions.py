@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnx_ops import prologue
+from onnx_ops import attention, prologue
 from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
 from onnx_ops.group_norm import SILU, group_norm_functions
 from onnx_ops.hadamard_quantize import hadamard_quantize_function
@@ -29,6 +29,7 @@ def carry_functions(model: ir.Model) -> None:
         *quantized_linear_functions(),
         *group_norm_functions(),
         prologue.prologue_function(),
+        attention.attention_function(),
     ):
         if body.name in used:
             function = ir.serde.deserialize_function(body)

@@ -26,7 +26,7 @@ from onnx_ops import library
 
 folder, version = sys.argv[1:]
 assert onnxruntime.__version__ == version, onnxruntime.__version__
-for name in ("hadamard", "codes", "conv4", "conv8", "linear4", "linear8"):
+for name in ("hadamard", "codes", "conv4", "conv8", "linear4", "linear8", "attention"):
     feed = dict(numpy.load(f"{folder}/{name}.npz"))
     for native in (True,) if name.endswith("4") and version < "1.23" else (True, False):
         options = onnxruntime.SessionOptions()
@@ -44,6 +44,7 @@ def test_older_runtimes_compute_the_same(runtime, ops, tmp_path):
     x, image = draw.standard_normal((1, 60, 9, 7)).astype(np.float32), (1, 24, 9, 9)
     conv = {"codes": draw.integers(0, 16, image).astype(np.uint8), "x": np.ones(image, np.float32)}
     d = signs(60, 0)
+    tokens = {k: draw.standard_normal((1, 30, 24), np.float32) for k in ("query", "key", "value")}
     linear = {k: v.transpose(0, 2, 3, 1).reshape(1, 81, 24) for k, v in conv.items()}
     layers = {
         f"{kind}{bits}": onnx.load_from_string(quantized(layer, bits, branch=True))
@@ -53,9 +54,10 @@ def test_older_runtimes_compute_the_same(runtime, ops, tmp_path):
     models = layers | {
         "hadamard": ops.hadamard_model(x, d, 1),
         "codes": ops.quantize_model(x, d, 0.3, np.uint8(7), 1, 0, 15, channels_last=True),
+        "attention": ops.attention_model(3),
     }
     feeds = {name: conv if name.startswith("conv") else linear for name in layers}
-    feeds |= {"hadamard": {"x": x}, "codes": {"x": x}}
+    feeds |= {"hadamard": {"x": x}, "codes": {"x": x}, "attention": tokens}
     for name, model in models.items():
         np.savez(tmp_path / f"{name}.npz", **feeds[name])
         (tmp_path / f"{name}.onnx").write_bytes(model.SerializeToString())
