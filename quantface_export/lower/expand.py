@@ -4,9 +4,9 @@ convolution   HadamardQuantize -> QuantizedConv or a variant of it
 linear        HadamardQuantize -> QuantizedLinear or a variant of it
 
 Each is one op of the native kernels; function bodies become QLinearConv and MatMulIntegerToFloat.
-A GroupNormSilu before a rotation joins it. Where nothing is rotated, [Mul] -> [Clip] ->
-QuantizeLinear stand for HadamardQuantize. Layers of one site share its codes. Branches read the
-site's input as it is.
+A GroupNormSilu before a rotation joins it, and zeros around an image become the convolution's
+own. Where nothing is rotated, [Mul] -> [Clip] -> QuantizeLinear stand for HadamardQuantize. Layers
+of one site share its codes. Branches read the site's input as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from calibration.layers import QuantLayer
 from onnx_ops import quantized_conv, quantized_linear
@@ -25,6 +26,7 @@ from quantface_export.lower.builder import Builder
 from quantface_export.lower.functions import carry_functions
 from quantface_export.lower.marker import MARKER_DOMAIN
 from quantface_export.lower.packing import packed_codes
+from quantface_export.lower.pads import without_pads
 from quantface_export.lower.prologue import join_prologue
 
 
@@ -98,6 +100,7 @@ class _Expansion(Builder):
     def conv(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
         """The convolution's subgraph; returns its float output."""
         assert layer.y_grid is not None
+        x, pads = without_pads(x, layer.padding)
         name, site, stored = layer.name, self.codes(layer, x), layer.weight
         scale = stored.scale.numpy().astype(np.float32)
         inputs = [
@@ -121,7 +124,7 @@ class _Expansion(Builder):
             DOMAIN,
             kernel_shape=list(layer.shape[2:]),
             strides=list(layer.stride),
-            pads=[*layer.padding, *layer.padding],
+            pads=pads,
             top=layer.grid.top,
         )
 
@@ -174,6 +177,7 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer]) -> None:
         raise ValueError(f"{len(missing)} layers vanished in the export, first {missing[0]}")
     for value in expansion.initializers.values():
         model.graph.register_initializer(value)
+    RemoveUnusedNodesPass()(model)  # the Pads that convolutions took in
     model.opset_imports.pop(MARKER_DOMAIN, None)
     join_prologue(model)
     carry_functions(model)
