@@ -16,13 +16,16 @@ Owned<void> open_library(const std::string& path) {
   return library;
 }
 
+// Of ONNX Runtime 1.23, the first with the Cast of 4-bit weights that bundles hold.
+constexpr std::uint32_t kOldest = 23;
+
 ort::Api read_api(void* library, const std::string& path) {
   const auto base_of = reinterpret_cast<const ort::ApiBase* (*)()>(dlsym(library, "OrtGetApiBase"));
   if (base_of == nullptr) throw Error(path + " is not an ONNX Runtime");
-  const OrtApi* table = base_of()->get_api(ort::kApiVersion);
+  const OrtApi* table = base_of()->get_api(kOldest);
   if (table == nullptr) {
     throw Error(path + " is ONNX Runtime " + base_of()->get_version_string() +
-                "; expected 1.20 or newer");
+                "; expected 1.23 or newer");
   }
   return ort::Api(table);
 }

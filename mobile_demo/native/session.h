@@ -20,7 +20,7 @@ struct Tensor {
   std::vector<float> values;
 };
 
-// An ONNX Runtime that is opened as a shared library, 1.20 or newer.
+// An ONNX Runtime that is opened as a shared library, 1.23 or newer.
 class Runtime {
  public:
   // Throws Error.

@@ -22,6 +22,7 @@ from quantface_export.verify import MIN_PSNR_DB, psnr_db
 
 RUNNER = Path(__file__).resolve().parents[2] / "build" / "runner" / "quantface-restore"
 RUNTIME = next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.1*"), None)
+OLD_RUNTIME = next((RUNNER.parents[1] / "ort" / "1.20.1").rglob("libonnxruntime.so.*"), None)
 OPS = () if library_path() is None else ("--ops", library_path())
 
 pytestmark = [
@@ -202,6 +203,15 @@ def test_libraries_that_are_none(tmp_path: Path, bundle: Path, face: np.ndarray)
     if library is not None:
         done = run("--runtime", library, bundle, picture, out)
         assert "is not an ONNX Runtime" in done.stderr
+
+
+@pytest.mark.skipif(OLD_RUNTIME is None, reason="`make runtimes` has not been run")
+def test_a_runtime_that_is_too_old(bundle: Path, face: np.ndarray, tmp_path: Path) -> None:
+    picture = tmp_path / "face.png"
+    cv2.imwrite(str(picture), face)
+    done = run("--runtime", OLD_RUNTIME, bundle, picture, tmp_path / "out.png")
+    assert done.returncode == 1
+    assert "is ONNX Runtime 1.20.1; expected 1.23 or newer" in done.stderr
 
 
 def test_help_names_every_option() -> None:
