@@ -12,10 +12,9 @@ import onnx
 import onnx.defs
 import onnx.helper
 import onnx.parser
-import onnx.shape_inference
 from numpy.typing import NDArray
 
-from onnx_ops.function_body import DOMAIN, VERSION
+from onnx_ops.function_body import DOMAIN, VERSION, infer_like_x
 
 NAME: Final = "Attention"
 
@@ -97,11 +96,5 @@ def attention_schema() -> onnx.defs.OpSchema:
         outputs=[parameter("y", "tensor(float)", "(N, T, C)")],
         attributes=[schema.Attribute("num_heads", schema.AttrType.INT, "C is a multiple of it")],
     )
-    result.set_type_and_shape_inference_function(_infer_like_query)
+    result.set_type_and_shape_inference_function(infer_like_x)
     return result
-
-
-def _infer_like_query(context: onnx.shape_inference.InferenceContext) -> None:
-    query_type = context.get_input_type(0)
-    if query_type is not None:
-        context.set_output_type(0, query_type)

@@ -225,7 +225,7 @@ def hadamard_schema() -> onnx.defs.OpSchema:
             schema.Attribute("transposed", onnx.helper.make_attribute("transposed", 0)),
         ],
     )
-    result.set_type_and_shape_inference_function(_infer_like_x)
+    result.set_type_and_shape_inference_function(infer_like_x)
     return result
 
 
@@ -239,7 +239,8 @@ def matrix_attributes() -> list[onnx.defs.OpSchema.Attribute]:
     ]
 
 
-def _infer_like_x(context: onnx.shape_inference.InferenceContext) -> None:
+def infer_like_x(context: onnx.shape_inference.InferenceContext) -> None:
+    """The output has the type and shape of the first input."""
     x_type = context.get_input_type(0)
     if x_type is not None:
         context.set_output_type(0, x_type)

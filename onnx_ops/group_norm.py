@@ -13,10 +13,9 @@ import onnx
 import onnx.defs
 import onnx.helper
 import onnx.parser
-import onnx.shape_inference
 from numpy.typing import NDArray
 
-from onnx_ops.function_body import DOMAIN, VERSION
+from onnx_ops.function_body import DOMAIN, VERSION, infer_like_x
 
 PLAIN: Final = "GroupNorm"
 SILU: Final = "GroupNormSilu"
@@ -146,11 +145,5 @@ def _schema(name: str, end: str) -> onnx.defs.OpSchema:
             schema.Attribute("epsilon", schema.AttrType.FLOAT, "added to the variance"),
         ],
     )
-    result.set_type_and_shape_inference_function(_infer_like_x)
+    result.set_type_and_shape_inference_function(infer_like_x)
     return result
-
-
-def _infer_like_x(context: onnx.shape_inference.InferenceContext) -> None:
-    x_type = context.get_input_type(0)
-    if x_type is not None:
-        context.set_output_type(0, x_type)

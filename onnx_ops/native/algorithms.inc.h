@@ -14,7 +14,8 @@
 #define DEFINE_KERNELS(function, name)                                              \
   namespace quantface {                                                             \
   namespace {                                                                       \
-  constexpr Kernels kKernels = {name, run_tiles, kConvKernels, kNormKernels, kAttentionKernels}; \
+  constexpr Kernels kKernels = {name, run_tiles, kConvKernels, kNormKernels,         \
+                                kAttentionKernels};                                 \
   }                                                                                 \
   const Kernels* function() { return &kKernels; }                                   \
   }

@@ -33,7 +33,8 @@ struct AttentionCall {
   std::int64_t key_block() const { return depth > 128 ? kPackedKeys : 4 * kPackedKeys; }
 
   std::int64_t packs() const { return images * heads * padded_keys() / kPackedKeys; }
-  std::int64_t blocks() const { return images * heads * ((queries + kQueries - 1) / kQueries); }
+  std::int64_t head_blocks() const { return (queries + kQueries - 1) / kQueries; }
+  std::int64_t blocks() const { return images * heads * head_blocks(); }
 };
 
 struct AttentionKernels {

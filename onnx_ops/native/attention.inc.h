@@ -56,8 +56,7 @@ struct AttentionBlock {
   }
 
   void run(std::int64_t item) {
-    const std::int64_t blocks = (c.queries + kQueries - 1) / kQueries;
-    const std::int64_t head = item / blocks, begin = item % blocks * kQueries;
+    const std::int64_t head = item / c.head_blocks(), begin = item % c.head_blocks() * kQueries;
     const std::int64_t count = c.queries - begin < kQueries ? c.queries - begin : kQueries;
     const std::int64_t row = c.heads * c.depth;
     const std::int64_t at =

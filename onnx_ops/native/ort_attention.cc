@@ -82,18 +82,8 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
 }  // namespace
 
 Op attention_op(const Api& api) {
-  Op op{};
-  op.api = api;
-  ort::CustomOp& base = op.base;
-  base = plain_op();
-  base.GetName = [](const ort::CustomOp*) { return "Attention"; };
-  base.GetInputType = [](const ort::CustomOp*, std::size_t) { return int{ort::kFloat}; };
-  base.GetInputTypeCount = [](const ort::CustomOp*) { return std::size_t{3}; };
-  base.GetOutputType = base.GetInputType;
-  base.CreateKernelV2 = create_kernel<Kernel>;
-  base.KernelComputeV2 = compute;
-  base.KernelDestroy = destroy_kernel<Kernel>;
-  base.InferOutputShapeFn = infer_like_x;
+  Op op = op_of_three_floats<Kernel>(api, compute);
+  op.base.GetName = [](const ort::CustomOp*) { return "Attention"; };
   return op;
 }
 

@@ -153,7 +153,24 @@ void destroy_kernel(void* kernel) {
   std::free(kernel);
 }
 
-constexpr int kHadamardOps = 7, kConvOps = 12, kNormOps = 2;
+// An operator of three float tensors whose result has the shape of the first; its name is left open.
+template <class Kernel>
+Op op_of_three_floats(const Api& api, OrtStatus* (*compute)(void* kernel, OrtKernelContext*)) {
+  Op op{};
+  op.api = api;
+  ort::CustomOp& base = op.base;
+  base = plain_op();
+  base.GetInputType = [](const ort::CustomOp*, std::size_t) { return int{ort::kFloat}; };
+  base.GetInputTypeCount = [](const ort::CustomOp*) { return std::size_t{3}; };
+  base.GetOutputType = base.GetInputType;
+  base.CreateKernelV2 = create_kernel<Kernel>;
+  base.KernelComputeV2 = compute;
+  base.KernelDestroy = destroy_kernel<Kernel>;
+  base.InferOutputShapeFn = infer_like_x;
+  return op;
+}
+
+constexpr int kHadamardOps = 7, kConvOps = 12, kNormOps = 2, kAttentionOps = 1;
 Op hadamard_op(const Api& api, int index);
 Op conv_op(const Api& api, int index);
 Op norm_op(const Api& api, int index);

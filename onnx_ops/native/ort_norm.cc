@@ -106,19 +106,9 @@ OrtStatus* run_moments(const Api& api, const OrtKernelContext* context, const Ke
 }
 
 Op norm_op(const Api& api, int index) {
-  Op op{};
-  op.api = api;
+  Op op = op_of_three_floats<Kernel>(api, compute);
   op.silu = index == 1;
-  ort::CustomOp& base = op.base;
-  base = plain_op();
-  base.GetName = [](const ort::CustomOp* o) { return as_op(o).silu ? "GroupNormSilu" : "GroupNorm"; };
-  base.GetInputType = [](const ort::CustomOp*, std::size_t) { return int{ort::kFloat}; };
-  base.GetInputTypeCount = [](const ort::CustomOp*) { return std::size_t{3}; };
-  base.GetOutputType = base.GetInputType;
-  base.CreateKernelV2 = create_kernel<Kernel>;
-  base.KernelComputeV2 = compute;
-  base.KernelDestroy = destroy_kernel<Kernel>;
-  base.InferOutputShapeFn = infer_like_x;
+  op.base.GetName = [](const ort::CustomOp* o) { return as_op(o).silu ? "GroupNormSilu" : "GroupNorm"; };
   return op;
 }
 

@@ -29,7 +29,7 @@ EXPORTED OrtStatus* RegisterQuantfaceOps(OrtSessionOptions* options,
   // Without a table there is no way to report a status: the model's function body stays in use.
   if (table == nullptr) return nullptr;
   const Api api(table);
-  constexpr int kOps = kHadamardOps + kConvOps + kNormOps + 1;
+  constexpr int kOps = kHadamardOps + kConvOps + kNormOps + kAttentionOps;
   Op* ops = static_cast<Op*>(std::malloc(kOps * sizeof(Op)));
   if (ops == nullptr) return out_of_memory(api);
   OrtCustomOpDomain* domain = nullptr;

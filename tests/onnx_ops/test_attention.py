@@ -35,16 +35,11 @@ def test_the_body_computes_the_definition():
     assert np.abs(y - expected).max() <= 24 * 2.0**-24 * np.abs(feed["value"]).max()
 
 
-def test_shape_inference_through_the_schema():
+def test_shape_inference_through_the_schema(inferred):
     proto = model((("batch", 5, 24), ("batch", 7, 24), ("batch", 7, 24)), 3, function=False)
     proto.graph.output[0].type.tensor_type.ClearField("shape")
-    schema = attention_schema()
-    onnx.defs.register_schema(schema)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
-    finally:
-        onnx.defs.deregister_schema(schema.name, VERSION, DOMAIN)
-    assert inferred.graph.output[0].type == proto.graph.input[0].type
+    result = inferred(proto, [attention_schema()])
+    assert result.graph.output[0].type == proto.graph.input[0].type
 
 
 def test_channels_must_be_whole_heads():

@@ -137,15 +137,11 @@ def test_shape_inference_through_the_body():
     assert inferred.graph.output[0].type == model.graph.input[0].type
 
 
-def test_shape_inference_through_the_schema():
+def test_shape_inference_through_the_schema(inferred):
     model = hadamard_model(40, 1, ["batch", 40, "height", "width"], function=False)
     model.graph.output[0].type.tensor_type.ClearField("shape")
-    onnx.defs.register_schema(hadamard_schema())
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    finally:
-        onnx.defs.deregister_schema("Hadamard", VERSION, DOMAIN)
-    assert inferred.graph.output[0].type == model.graph.input[0].type
+    result = inferred(model, [hadamard_schema()])
+    assert result.graph.output[0].type == model.graph.input[0].type
 
 
 def test_body_is_one_function_with_the_attributes_of_the_schema():

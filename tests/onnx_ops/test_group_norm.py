@@ -47,19 +47,12 @@ def test_the_body_computes_the_definition(silu, shape, tmp_path):
 
 
 @pytest.mark.parametrize("silu", [False, True])
-def test_shape_inference_through_the_schema(silu):
+def test_shape_inference_through_the_schema(silu, inferred):
     constants = np.ones((2, 6), np.float32)
     proto = model(*constants, ("batch", 6, 5), silu=silu, function=False)
     proto.graph.output[0].type.tensor_type.ClearField("shape")
-    schemas = group_norm_schemas()
-    for schema in schemas:
-        onnx.defs.register_schema(schema)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
-    finally:
-        for schema in schemas:
-            onnx.defs.deregister_schema(schema.name, VERSION, DOMAIN)
-    assert inferred.graph.output[0].type == proto.graph.input[0].type
+    result = inferred(proto, group_norm_schemas())
+    assert result.graph.output[0].type == proto.graph.input[0].type
 
 
 def test_channels_must_be_whole_groups():

@@ -64,17 +64,12 @@ def test_the_body_computes_the_definition(level):
     assert np.abs(codes.astype(int) - reference).max() <= 1
 
 
-def test_shape_inference_through_the_schema():
+def test_shape_inference_through_the_schema(inferred):
     proto = model(("batch", 24, 5, "width"), function=False)
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
-    schema = prologue_schema()
-    onnx.defs.register_schema(schema)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
-    finally:
-        onnx.defs.deregister_schema(schema.name, VERSION, DOMAIN)
-    for output in inferred.graph.output:
+    result = inferred(proto, [prologue_schema()])
+    for output in result.graph.output:
         dims = output.type.tensor_type.shape.dim
         assert [d.dim_param or d.dim_value for d in dims] == ["batch", 24, 5, "width"]
 

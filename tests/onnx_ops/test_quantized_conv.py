@@ -103,18 +103,11 @@ def test_checker_accepts_the_model(branch, function, bits):
 
 @pytest.mark.parametrize("bits", [4, 6])
 @pytest.mark.parametrize("branch", [False, True])
-def test_shape_inference_through_the_schema(branch, bits):
+def test_shape_inference_through_the_schema(branch, bits, inferred):
     proto = model(branch=branch, bits=bits, function=False, shape=("batch", 10, 9, "width"))
     proto.graph.output[0].type.tensor_type.ClearField("shape")
-    schemas = quantized_conv_schemas()
-    for schema in schemas:
-        onnx.defs.register_schema(schema)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
-    finally:
-        for schema in schemas:
-            onnx.defs.deregister_schema(schema.name, VERSION, DOMAIN)
-    batch, filters, height, width = inferred.graph.output[0].type.tensor_type.shape.dim
+    result = inferred(proto, quantized_conv_schemas())
+    batch, filters, height, width = result.graph.output[0].type.tensor_type.shape.dim
     assert (batch.dim_param, filters.dim_value, height.dim_value) == ("batch", 12, 5)
     assert not width.dim_value
 

@@ -90,18 +90,11 @@ def test_checker_accepts_the_model(branch, function, bits):
 
 @pytest.mark.parametrize("bits", [4, 6])
 @pytest.mark.parametrize("branch", [False, True])
-def test_shape_inference_through_the_schema(branch, bits):
+def test_shape_inference_through_the_schema(branch, bits, inferred):
     proto = model(branch=branch, bits=bits, function=False, shape=("batch", 9, 20))
     proto.graph.output[0].type.tensor_type.ClearField("shape")
-    schemas = quantized_linear_schemas()
-    for schema in schemas:
-        onnx.defs.register_schema(schema)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
-    finally:
-        for schema in schemas:
-            onnx.defs.deregister_schema(schema.name, VERSION, DOMAIN)
-    batch, tokens, filters = inferred.graph.output[0].type.tensor_type.shape.dim
+    result = inferred(proto, quantized_linear_schemas())
+    batch, tokens, filters = result.graph.output[0].type.tensor_type.shape.dim
     assert (batch.dim_param, tokens.dim_value, filters.dim_value) == ("batch", 9, 12)
 
 

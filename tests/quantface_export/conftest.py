@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
+from torch import Tensor, nn
 
+from calibration.layers import quant_layers
+from calibration.observe import observe
+from calibration.quantize import observe_outputs, quantize
+from calibration.recipe import Recipe
+from quantface_export.lower.expand import expand
+from quantface_export.lower.export import export_markers
 from quantface_export.osdface.config import NANO, ModelConfig, VreConfig
 from quantface_export.osdface.fixtures import FixtureSettings, write_fixtures
 
@@ -31,6 +40,26 @@ TINY = replace(
     vae=NANO.vae | {"block_out_channels": (8, 12, 16), "norm_num_groups": 4, "sample_size": 64},
 )
 """All blocks of the published model, as few and narrow as they can be."""
+
+
+Lower = Callable[[nn.Module, Tensor, Recipe, Path], ir.Model]
+
+
+@pytest.fixture(scope="session")
+def lower() -> Lower:
+    """Quantizes a stage on one input and writes its graph as ``model.onnx`` into a folder."""
+
+    def lowered(stage: nn.Module, x: Tensor, recipe: Recipe, folder: Path) -> ir.Model:
+        sites = observe(stage, [(x,)], seed=0)
+        bits = {key: recipe.bits("test", key, False) for key in sites}
+        quantize(stage, sites, recipe, bits=bits, seed=0)
+        observe_outputs(stage, [(x,)])
+        graph = export_markers(stage, (x,), ["x"], "y")
+        expand(graph, quant_layers(stage))
+        ir.save(graph, folder / "model.onnx", external_data="model.onnx.data")
+        return graph
+
+    return lowered
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from calibration.layers import quant_layers
-from calibration.observe import observe
-from calibration.quantize import observe_outputs, quantize
 from calibration.recipe import Recipe
 from quantface_export.layer_table import read_layers
-from quantface_export.lower.expand import expand
-from quantface_export.lower.export import export_markers
 from quantface_export.parity import compare_stage
 from quantface_export.session import fastest_variant, open_session, run
 
@@ -59,6 +55,7 @@ def test_pads(
     taken: tuple[int, ...],
     left: int,
     rotate: bool,
+    lower: Callable[..., ir.Model],
     tmp_path: Path,
 ) -> None:
     torch.manual_seed(0)
@@ -66,14 +63,7 @@ def test_pads(
     model = Padded(pad, mode, value, shared).eval().requires_grad_(False)
     x = torch.randn(1, channels, 10, 12) * torch.logspace(-1, 1, channels).reshape(1, -1, 1, 1)
     recipe = Recipe(name="test", weight_bits=4, activation_bits=4, rank=2, rotate=rotate)
-    sites = observe(model, [(x,)], seed=0)
-    bits = {key: recipe.bits("test", key, False) for key in sites}
-    quantize(model, sites, recipe, bits=bits, seed=0)
-    observe_outputs(model, [(x,)])
-    graph = export_markers(model, (x,), ["x"], "y")
-    expand(graph, quant_layers(model))
-    path = tmp_path / "model.onnx"
-    ir.save(graph, path, external_data="model.onnx.data")
+    graph, path = lower(model, x, recipe, tmp_path), tmp_path / "model.onnx"
 
     assert [node.op_type for node in graph.graph].count("Pad") == left
     records = {record.name: record for record in read_layers(path)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ from quantface_export.session import Variant, fastest_variant
 
 
 @pytest.fixture(scope="module")
-def lowered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tensor]:
+def lowered(
+    lower: Callable[..., ir.Model], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, torch.Tensor]:
     """A stage of three convolutions and an input of it."""
     folder = tmp_path_factory.mktemp("lowered")
     torch.manual_seed(0)
@@ -37,13 +40,7 @@ def lowered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tenso
     ).requires_grad_(False)
     x = torch.randn(1, 4, 9, 9)
     recipe = Recipe(name="test", weight_bits=4, activation_bits=4, rank=2)
-    sites = observe(stage, [(x,)], seed=0)
-    bits = {key: recipe.bits("test", key, False) for key in sites}
-    quantize(stage, sites, recipe, bits=bits, seed=0)
-    observe_outputs(stage, [(x,)])
-    graph = export_markers(stage, (x,), ["x"], "y")
-    expand(graph, quant_layers(stage))
-    ir.save(graph, folder / "model.onnx", external_data="model.onnx.data")
+    lower(stage, x, recipe, folder)
     return folder / "model.onnx", x
 
 

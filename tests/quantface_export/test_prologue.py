@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,10 @@ import torch
 from torch import nn
 
 from calibration.layers import quant_layers
-from calibration.observe import observe
-from calibration.quantize import observe_outputs, quantize
 from calibration.recipe import Recipe
 from onnx_ops.prologue import NAME
 from quantface_export.integers import integers_sha256
 from quantface_export.layer_table import read_layers
-from quantface_export.lower.expand import expand
-from quantface_export.lower.export import export_markers
 from quantface_export.parity import compare_stage
 from quantface_export.session import fastest_variant, open_session, run
 
@@ -39,21 +36,14 @@ class Block(nn.Module):
         return self.shortcut(x) + y
 
 
-def test_norms_before_rotations_join_them(tmp_path: Path) -> None:
+def test_norms_before_rotations_join_them(lower: Callable[..., ir.Model], tmp_path: Path) -> None:
     torch.manual_seed(0)
     block = Block().eval().requires_grad_(False)
     spread = torch.logspace(-1, 1, 16)[torch.randperm(16)].reshape(1, 16, 1, 1)
     x = torch.randn(1, 16, 12, 10) * spread
     recipe = Recipe(name="test", weight_bits=4, activation_bits=4, rank=2)
-    sites = observe(block, [(x,)], seed=0)
-    bits = {key: recipe.bits("test", key, False) for key in sites}
-    quantize(block, sites, recipe, bits=bits, seed=0)
-    observe_outputs(block, [(x,)])
+    graph, path = lower(block, x, recipe, tmp_path), tmp_path / "model.onnx"
     layers = quant_layers(block)
-    graph = export_markers(block, (x,), ["x"], "y")
-    expand(graph, layers)
-    path = tmp_path / "model.onnx"
-    ir.save(graph, path, external_data="model.onnx.data")
     onnx.checker.check_model(path, full_check=True)
 
     rotated = {n for n, layer in layers.items() if layer.balance and layer.balance.block > 1}
