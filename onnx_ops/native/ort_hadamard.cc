@@ -242,7 +242,10 @@ Op hadamard_op(const Api& api, int index) {
   base.GetInputType = input_type;
   base.GetInputTypeCount = input_count;
   base.GetOutputType = output_type;
-  if (op.normalize) base.GetOutputTypeCount = [](const ort::CustomOp*) { return std::size_t{2}; };
+  if (op.normalize) {
+    base.GetOutputTypeCount = [](const ort::CustomOp*) { return std::size_t{2}; };
+    allow_in_place(&base);
+  }
   base.CreateKernelV2 = create_kernel<Kernel>;
   base.KernelComputeV2 = compute;
   base.KernelDestroy = destroy_kernel<Kernel>;

@@ -109,12 +109,16 @@ OrtStatus* infer_linear_shape(const ort::CustomOp* self, OrtShapeInferContext* c
 // The fields of an operator that are the same for all.
 ort::CustomOp plain_op();
 
+// Lets the first output take the memory of the first input where nobody reads that later.
+void allow_in_place(ort::CustomOp* base);
+
 // One operator for one combination of types. ONNX Runtime keeps its address.
 struct Op {
   ort::CustomOp base;
   Api api;
   bool quantize;
   bool linear;
+  bool upsample;
   bool branch;
   Stored stored;
   bool silu;

@@ -108,6 +108,7 @@ OrtStatus* run_moments(const Api& api, const OrtKernelContext* context, const Ke
 Op norm_op(const Api& api, int index) {
   Op op = op_of_three_floats<Kernel>(api, compute);
   op.silu = index == 1;
+  allow_in_place(&op.base);
   op.base.GetName = [](const ort::CustomOp* o) { return as_op(o).silu ? "GroupNormSilu" : "GroupNorm"; };
   return op;
 }

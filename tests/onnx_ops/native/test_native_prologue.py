@@ -73,6 +73,30 @@ def test_it_is_the_two_ops(shape, groups, qmax, ops, each_isa):
     assert np.unique(both[1]).size > 3
 
 
+@pytest.mark.parametrize("read_later", [False, True])
+@pytest.mark.parametrize("op", ["GroupNorm", "GroupNormSilu", "GroupNormSiluHadamardQuantize"])
+def test_in_the_place_of_x(op, read_later, ops):
+    """y may be written over an x of the graph's own, unless another node reads that later."""
+    draw, n = np.random.default_rng(1), 32
+    proto = model(n, 8, joined=op.endswith("Quantize"))
+    graph = proto.graph
+    if op == "GroupNorm":
+        names, norm = ("x", "gamma", "beta"), {"groups": 8, "epsilon": 1e-5}
+        graph.node[0].CopyFrom(group_norm_node(names, "y", **norm, silu=False, name="n"))
+    feed = {"x": draw.standard_normal((2, n, 37, 41)).astype(np.float32)}
+    expected = ops.session(proto).run(None, feed)
+    graph.node[0].input[0] = "own"
+    graph.node.insert(0, helper.make_node("Neg", ["x"], ["own"]))
+    if read_later:
+        graph.node.append(helper.make_node("Sub", ["y", "own"], ["last"]))
+        graph.output.append(helper.make_tensor_value_info("last", TensorProto.FLOAT, None))
+    found = ops.session(proto, threads=3).run(None, {"x": -feed["x"]})
+    for a, b in zip(found[:2], expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    if read_later:
+        np.testing.assert_array_equal(found[2], expected[0] - feed["x"])
+
+
 def test_an_empty_batch(ops):
     proto = model(32, 8, joined=True)
     y, codes = ops.session(proto).run(None, {"x": np.zeros((0, 32, 4, 4), np.float32)})
