@@ -5,7 +5,9 @@
 ``a = bias + sum (codes - z_x) * weight`` (eq. 4 and 9): the definition in NumPy, the ONNX function
 bodies, the nodes and the schemas. ``QuantizedConv`` has no branch, ``QuantizedConvLowRank`` has;
 ``QuantizedConvW6`` and ``QuantizedConvW6LowRank`` have their weights in planes
-(:mod:`onnx_ops.variants`).
+(:mod:`onnx_ops.variants`). ``UpsampleQuantizedConv`` and its variants see each pixel of ``codes``
+and of ``x`` as four: the nearest-neighbour upsampling before a decoder's convolution, which then
+need not be rounded and stored four times over.
 
 The bodies are the patterns that ONNX Runtime makes a QLinearConv of, so that a model runs as
 integers with the native kernels and without them. Without the kernels, all weights become int8
@@ -13,6 +15,7 @@ when a session starts, and stay so in memory.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -45,6 +48,9 @@ _BRANCH_INPUTS: Final = (
 
 VARIANTS: Final = variants("QuantizedConv", _INPUTS, _BRANCH_INPUTS)
 """The four ops."""
+
+UPSAMPLE_VARIANTS: Final = variants("UpsampleQuantizedConv", _INPUTS, _BRANCH_INPUTS)
+"""The four that upsample by 2 first."""
 
 _BODY: Final = """
 <domain: "quantface", opset_import: ["" : 21]>
@@ -156,9 +162,38 @@ def low_rank_branch(
     return y
 
 
+def upsample(x: NDArray[Any]) -> NDArray[Any]:
+    """Each pixel of (N, C, H, W) four times, (N, C, 2 H, 2 W): what an upsampling op sees."""
+    return x.repeat(2, axis=2).repeat(2, axis=3)
+
+
 def quantized_conv_functions() -> tuple[onnx.FunctionProto, ...]:
     """The function bodies of the ops, for ``ModelProto.functions``."""
-    return bodies(VARIANTS, _BODY, _PLAIN_END, _BRANCH_END)
+    plain = bodies(VARIANTS, _BODY, _PLAIN_END, _BRANCH_END)
+    pairs = zip(plain, UPSAMPLE_VARIANTS, strict=True)
+    return (*plain, *(_after_upsampling(body, op.name) for body, op in pairs))
+
+
+def _after_upsampling(body: onnx.FunctionProto, name: str) -> onnx.FunctionProto:
+    """The body of the op ``name``: ``body`` on upsampled ``codes`` and ``x``."""
+    seen = {image: f"{image}_seen" for image in ("codes", "x") if image in body.input}
+    nearest = {
+        "mode": "nearest",
+        "nearest_mode": "floor",
+        "coordinate_transformation_mode": "asymmetric",
+    }
+    result = onnx.FunctionProto()
+    result.CopyFrom(body)
+    result.name = name
+    del result.node[:]
+    node = onnx.helper.make_node
+    result.node.append(node("Constant", [], ["scales"], value_floats=[1.0, 1.0, 2.0, 2.0]))
+    result.node.extend(node("Resize", [x, "", "scales"], [y], **nearest) for x, y in seen.items())
+    for step in body.node:
+        copy = result.node.add()
+        copy.CopyFrom(step)
+        copy.input[:] = [seen.get(x, x) for x in step.input]
+    return result
 
 
 def quantized_conv_node(
@@ -170,6 +205,7 @@ def quantized_conv_node(
     pads: tuple[int, int, int, int],
     top: int,
     name: str,
+    upsample: bool = False,
 ) -> onnx.NodeProto:
     """The node ``y = QuantizedConv(...)``, or of the variant that has as many inputs.
 
@@ -181,12 +217,13 @@ def quantized_conv_node(
         pads: (top, left, bottom, right).
         top: Largest code of the input's grid; ``2**b - 1`` for b bits.
         name: Name of the node.
+        upsample: Whether it is an ``UpsampleQuantizedConv``.
 
     Raises:
         ValueError: No variant has this number of inputs.
     """
     return onnx.helper.make_node(
-        with_inputs(VARIANTS, len(inputs)).name,
+        with_inputs(UPSAMPLE_VARIANTS if upsample else VARIANTS, len(inputs)).name,
         inputs,
         [y],
         name=name,
@@ -200,19 +237,21 @@ def quantized_conv_node(
 
 def quantized_conv_schemas() -> tuple[onnx.defs.OpSchema, ...]:
     """The schemas of the ops."""
-    return tuple(map(_schema, VARIANTS))
+    plain = tuple(_schema(op, 1) for op in VARIANTS)
+    return (*plain, *(_schema(op, 2) for op in UPSAMPLE_VARIANTS))
 
 
-def _schema(op: Variant) -> onnx.defs.OpSchema:
+def _schema(op: Variant, scale: int) -> onnx.defs.OpSchema:
     schema = onnx.defs.OpSchema
     parameter, ints = schema.FormalParameter, schema.AttrType.INTS
     branch = " + up (down * x)" if op.branch else ""
+    first = "" if scale == 1 else " Each pixel of codes and of x is seen as four."
     result = schema(
         op.name,
         DOMAIN,
         VERSION,
         "y = s_y (o - z_y)" + branch + ", o = clamp(round(a (s_x s_w / s_y)) + z_y, 0, 255), "
-        "a = bias + sum (codes - z_x) * weight.",
+        "a = bias + sum (codes - z_x) * weight." + first,
         inputs=[parameter(*row) for row in op.inputs],
         outputs=[parameter("y", "tensor(float)", "(N, F, H', W')")],
         type_constraints=[("W", list(op.weight_types), "weights, or their high planes")],
@@ -223,13 +262,14 @@ def _schema(op: Variant) -> onnx.defs.OpSchema:
             schema.Attribute("top", schema.AttrType.INT, "largest code of the input"),
         ],
     )
-    result.set_type_and_shape_inference_function(_infer)
+    result.set_type_and_shape_inference_function(partial(_infer, scale=scale))
     return result
 
 
-def _infer(context: onnx.shape_inference.InferenceContext) -> None:
+def _infer(context: onnx.shape_inference.InferenceContext, scale: int) -> None:
     codes, weight = context.get_input_type(0), context.get_input_type(3)
     image, filters = dims(codes), dims(weight)
+    image[2:] = [n * scale if isinstance(n, int) else n for n in image[2:]]
     shape = _shape(context, image, filters) if len(image) == len(filters) == 4 else None
     context.set_output_type(0, onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, shape))
 

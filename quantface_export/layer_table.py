@@ -19,13 +19,14 @@ from onnx_ops import quantized_conv as conv_op
 from onnx_ops import quantized_linear as linear_op
 from onnx_ops.hadamard import rotate
 from onnx_ops.integer import matmul_accumulate, quantize
-from onnx_ops.quantized_conv import ConvGrid, low_rank_branch, quantized_conv
+from onnx_ops.quantized_conv import ConvGrid, low_rank_branch, quantized_conv, upsample
 from onnx_ops.quantized_linear import linear_branch
 from onnx_ops.variants import WEIGHT, WEIGHT_LOW, Variant, join_planes
 
 Array = NDArray[Any]
 
-CONVS: Final = {op.name: op for op in conv_op.VARIANTS}
+UPSAMPLING: Final = {op.name: op for op in conv_op.UPSAMPLE_VARIANTS}
+CONVS: Final = {op.name: op for op in conv_op.VARIANTS} | UPSAMPLING
 LINEARS: Final = {op.name: op for op in linear_op.VARIANTS}
 LAYER_OPS: Final[dict[str, Variant]] = CONVS | LINEARS
 """The ops that are quantized layers, by name."""
@@ -40,7 +41,7 @@ GROUP_BYTES = 2 << 30
 """A run that returns values of layers returns those of as many as fit in about this."""
 
 PROBED_BYTES = 9
-"""Of each value of a layer's input: float32, its code, and about one float32 of the result."""
+"""Of each value that a layer sees: float32, its code, and about one float32 of the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class LayerRecord:
         bias: (F,), int32 of a convolution and float32 of a linear layer.
         out_scale, out_zero_point: Grid of a convolution's output.
         strides, pads: Geometry of a convolution.
+        upsamples: Whether it sees each pixel of ``x`` and of ``codes`` as four.
         branch: Low-rank factors, float32: (r, C, kh, kw) and (F, r, 1, 1), or (r, C) and (F, r).
     """
 
@@ -82,6 +84,7 @@ class LayerRecord:
     out_zero_point: int
     strides: tuple[int, int]
     pads: tuple[int, int, int, int]
+    upsamples: bool
     branch: tuple[NDArray[np.float32], NDArray[np.float32]] | None
 
     @property
@@ -113,6 +116,8 @@ class LayerRecord:
         """The reference's integers for these codes: output codes, or accumulators."""
         if self.kind == "linear":
             return matmul_accumulate(codes, self.zero_point, self.weight.T)
+        if self.upsamples:
+            codes = upsample(codes)
         grid = ConvGrid(
             x_scale=self.scale,
             x_zero_point=self.zero_point,
@@ -137,6 +142,7 @@ class LayerRecord:
         if self.kind == "linear":
             return np.rint((y - self.bias) / self.step)
         if self.branch is not None:
+            x = upsample(x) if self.upsamples else x
             y -= low_rank_branch(x, *self.branch, strides=self.strides, pads=self.pads)
         return np.rint(y / self.out_scale) + self.out_zero_point
 
@@ -204,7 +210,7 @@ def layer_groups(
     group: list[LayerRecord] = []
     total = 0
     for record in records:
-        size = math.prod(shapes[record.x]) * PROBED_BYTES
+        size = math.prod(shapes[record.x]) * PROBED_BYTES * (4 if record.upsamples else 1)
         if group and total + size > GROUP_BYTES:
             yield group
             group, total = [], 0
@@ -269,5 +275,6 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
             out_zero_point=int(array(inputs["y_zero_point"])[()]) if conv else 0,
             strides=geometry.get("strides", (1, 1)),
             pads=geometry.get("pads", (0, 0, 0, 0)),
+            upsamples=node.op_type in UPSAMPLING,
             branch=(array(inputs["down"]), array(inputs["up"])) if op.branch else None,
         )

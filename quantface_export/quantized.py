@@ -163,7 +163,7 @@ def lower_stage(
     """
     inputs, output = STAGE_INPUTS[name], STAGE_OUTPUT[name]
     graph = export_markers(module, example, inputs, output, profile, shapes)
-    expand(graph, quant_layers(module))
+    expand(graph, quant_layers(module), profile)
     folder.mkdir(exist_ok=True)
     ir.save(graph, folder / "model.onnx", external_data="model.onnx.data")
     require_fusion(name, folder / "model.onnx")

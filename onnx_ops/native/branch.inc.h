@@ -21,6 +21,24 @@ void gather(const float* row, std::int64_t width, std::int64_t first, std::int64
   for (; i < count; ++i) to[i] = 0;
 }
 
+// The same of a row each of whose values stands for two.
+void gather_twice(const float* row, std::int64_t width, std::int64_t first, std::int64_t stride,
+                  std::int64_t count, float* to) {
+  constexpr std::make_integer_sequence<int, kWidth> kAll{};
+  for (std::int64_t i = 0; i < count;) {
+    const std::int64_t at = first + stride * i;
+    if (stride == 1 && at >= 0 && at % 2 == 0 && i + 2 * kWidth <= count &&
+        at + 2 * kWidth <= 2 * width) {
+      const F values = load(row + at / 2);
+      store(to + i, every_value_twice<0>(values, kAll));
+      store(to + i + kWidth, every_value_twice<kWidth / 2>(values, kAll));
+      i += 2 * kWidth;
+    } else {
+      to[i++] = at < 0 || at >= 2 * width ? 0 : row[at / 2];
+    }
+  }
+}
+
 struct BranchBlock {
   const ConvCall& c;
   const ConvPlan& plan;
@@ -74,7 +92,9 @@ struct BranchBlock {
     for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
       const int depth = depth_at(channel);
       transform<kTile>(channel, depth);
-      for (int p = 0; p < kPositions; ++p) multiply(block, p, p, channel, depth);
+      for (int p = 0; p < kPositions; ++p) {
+        if (!vanishes(plan, p, kTile + 2)) multiply(block, p, p, channel, depth);
+      }
     }
     finish_tiles<kTile>(block);
   }
@@ -98,6 +118,14 @@ struct BranchBlock {
     }
   }
 
+  // Columns first + stride * i of row y of what the layer sees, which exists.
+  void fetch(const float* plane, std::int64_t y, std::int64_t first, std::int64_t stride,
+             std::int64_t pixels, float* to) const {
+    const float* from = plane + y / g.upsample * c.width;
+    g.upsample == 1 ? gather(from, c.width, first, stride, pixels, to)
+                    : gather_twice(from, c.width, first, stride, pixels, to);
+  }
+
   // The pixels that one tap sees.
   void collect(int tap, std::int64_t channel, int depth) {
     const std::int64_t dy = tap / g.kernel[1] - g.pads[0], dx = tap % g.kernel[1] - g.pads[1];
@@ -108,10 +136,10 @@ struct BranchBlock {
         const std::int64_t width = columns - column < count - p ? columns - column : count - p;
         const std::int64_t y = (c.row + row) * g.stride[0] + dy;
         float* to = values + k * c.low_block + p;
-        if (y < 0 || y >= c.height) {
+        if (y < 0 || y >= c.height * g.upsample) {
           __builtin_memset(to, 0, static_cast<std::size_t>(width) * sizeof(float));
         } else {
-          gather(plane + y * c.width, c.width, column * g.stride[1] + dx, g.stride[1], width, to);
+          fetch(plane, y, column * g.stride[1] + dx, g.stride[1], width, to);
         }
         p += width;
       }
@@ -129,25 +157,30 @@ struct BranchBlock {
         const std::int64_t row = (begin + t) / columns, column = (begin + t) % columns;
         const std::int64_t width = columns - column < count - t ? columns - column : count - t;
         const std::int64_t x = kTile * column - g.pads[1];
-        const bool inside = x >= 0 && x + kTile * width + 2 <= c.width;
+        const bool inside = g.upsample == 1 && x >= 0 && x + kTile * width + 2 <= c.width;
         const float* rows[kTile + 2];
         for (int i = 0; i < kTile + 2; ++i) {
           const std::int64_t y = c.row + kTile * row + i - g.pads[0];
           float* to = lines + i * line;
           rows[i] = to;
-          if (y < 0 || y >= c.height) {
+          if (y < 0 || y >= c.height * g.upsample) {
             __builtin_memset(to, 0, sizeof(float) * line);
             continue;
           }
-          const float* from = plane + y * c.width;
+          if (i > 0 && y > 0 && y % g.upsample == 1) {  // the row before once more
+            rows[i] = rows[i - 1];
+            continue;
+          }
+          const float* from = plane + y / g.upsample * c.width;
           if (k + 1 < depth) {  // no CPU looks ahead to the next channel by itself
-            const float* next = from + c.height * c.width + (x < 0 ? 0 : x);
-            for (std::int64_t p = 0; p < kTile * width; p += 16) __builtin_prefetch(next + p);
+            const float* next = from + c.height * c.width + (x < 0 ? 0 : x) / g.upsample;
+            const std::int64_t pixels = kTile * width / g.upsample;
+            for (std::int64_t p = 0; p < pixels; p += 16) __builtin_prefetch(next + p);
           }
           if (inside && end - from >= x + line) {  // what whole vectors read beyond is not used
             rows[i] = from + x;
           } else {
-            gather(from, c.width, x, 1, kTile * width + 2, to);
+            fetch(plane, y, x, 1, kTile * width + 2, to);
           }
         }
         transform_run<kTile>(rows, width, values + k * c.low_block + t);

@@ -137,6 +137,7 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
   plan->blocks = static_cast<int>((g.filters + plan->outputs - 1) / plan->outputs);
   plan->steps = static_cast<int>((g.channels + 3) / 4);
   const bool square = g.kernel[0] == 3 && g.kernel[1] == 3 && g.stride[0] == 1 && g.stride[1] == 1;
+  plan->paired = g.upsample == 2 && g.pads[0] % 2 == 1 && g.pads[1] % 2 == 1;
   plan->branch_tile = !square ? 1 : g.channels <= kMostOfLargeTiles ? 4 : 2;
   plan->branch_positions = square ? (plan->branch_tile + 2) * (plan->branch_tile + 2)
                                   : static_cast<int>(g.kernel[0] * g.kernel[1]);

@@ -8,6 +8,10 @@
 //
 //   y = float(a) * multiplier + offset + up @ (down * x)        float
 //
+// An upsampling convolution sees each pixel of the codes and of x as four. Where its pads are odd, so
+// that a tile's second and third row are the same, and its columns, the third of each transform is 0:
+// 9 products of matrices of Winograd's 16 are left, and 25 of the branch's 36.
+//
 // A linear layer is a convolution of one tap, on an image of one row, whose x and y have their
 // channels last. Products of 4-bit numbers are summed in int16 for as
 // long as no sum of these very weights can leave it, then in int32.
@@ -37,6 +41,7 @@ struct ConvGeometry {
   std::int64_t channels = 0, filters = 0;
   std::int64_t kernel[2] = {1, 1}, stride[2] = {1, 1};
   std::int64_t pads[4] = {};  // top, left, bottom, right
+  std::int64_t upsample = 1;  // rows and columns that see each row and column of the codes and of x
 };
 
 // How weights are stored: bytes; two to a byte, the first in its lower half; or so, with two more
@@ -61,6 +66,7 @@ constexpr std::int64_t kBandBytes = 4 << 20;
 struct ConvPlan {
   ConvGeometry geometry;
   bool winograd = false;
+  bool paired = false;  // whether rows and columns 1 and 2 of every tile are the same
   bool wide = false;  // a pair of products may leave int16: every sum is int32
   int top = 255;      // largest code
   int zero_point = 0;
@@ -85,6 +91,11 @@ struct ConvPlan {
   int rank_blocks = 0;
   float* down = nullptr;              // (rank_blocks, positions, channels, outputs)
 };
+
+// Whether a position of Winograd's transforms with tiles of so many rows is 0 everywhere.
+static inline bool vanishes(const ConvPlan& plan, int position, int edge) {
+  return plan.paired && (position / edge == 2 || position % edge == 2);
+}
 
 // What a plan is made of; arrays have ONNX's order.
 struct ConvConstants {

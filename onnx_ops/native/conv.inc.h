@@ -7,29 +7,33 @@ void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
   const ConvGeometry& g = c.plan->geometry;
   const int zero = c.plan->zero_point;
   const std::int64_t depth = c.padded_channels, row_bytes = c.padded_width * depth;
-  const std::int64_t plane = c.height * c.width;
+  const std::int64_t plane = c.height * c.width, step = g.upsample * depth;
+  const std::int64_t height = c.height * g.upsample, width = c.width * g.upsample;
   for (std::int64_t item = first; item < last; ++item) {
     const std::int64_t row = c.row * g.stride[0] + item - g.pads[0];
+    const bool inside = row >= 0 && row < height;
     std::uint8_t* to = c.padded + item * row_bytes;
-    if (row < 0 || row >= c.height || depth != g.channels) __builtin_memset(to, zero, row_bytes);
-    if (row < 0 || row >= c.height) continue;
-    const std::int64_t left = g.pads[1], right = c.padded_width - left - c.width;
+    if (!inside || depth != g.channels) __builtin_memset(to, zero, row_bytes);
+    if (!inside) continue;
+    const std::int64_t left = g.pads[1], right = c.padded_width - left - width;
     __builtin_memset(to, zero, left * depth);
-    if (right > 0) __builtin_memset(to + (left + c.width) * depth, zero, right * depth);
-    const std::uint8_t* from = c.codes + c.image * g.channels * plane + row * c.width;
+    if (right > 0) __builtin_memset(to + (left + width) * depth, zero, right * depth);
+    const std::uint8_t* from = c.codes + c.image * g.channels * plane + row / g.upsample * c.width;
     to += left * depth;
     for (std::int64_t channel = 0; channel < g.channels; channel += 16) {
       const int channels = static_cast<int>(g.channels - channel < 16 ? g.channels - channel : 16);
       for (std::int64_t x = 0; x < c.width; x += 16) {
         const int count = static_cast<int>(c.width - x < 16 ? c.width - x : 16);
         const std::uint8_t* corner = from + channel * plane + x;
-        std::uint8_t* pixel = to + x * depth + channel;
-        if (channels == 16 && count == 16) {
-          transpose_bytes(corner, plane, pixel, depth, 16);
-          continue;
-        }
-        for (int i = 0; i < count; ++i) {
-          for (int j = 0; j < channels; ++j) pixel[i * depth + j] = corner[j * plane + i];
+        std::uint8_t* pixel = to + x * step + channel;
+        for (std::int64_t copy = 0; copy < g.upsample; ++copy, pixel += depth) {
+          if (channels == 16 && count == 16) {
+            transpose_bytes(corner, plane, pixel, step, 16);
+            continue;
+          }
+          for (int i = 0; i < count; ++i) {
+            for (int j = 0; j < channels; ++j) pixel[i * step + j] = corner[j * plane + i];
+          }
         }
       }
     }
@@ -85,6 +89,10 @@ struct ConvBlock {
     for (int i = 0; i < plan.positions; ++i) {
       taps[i] = (i / width * c.padded_width + i % width) * c.padded_channels;
     }
+    const std::int64_t plane = c.block_pixels * kOutputs;
+    for (int i = 0; plan.winograd && i < plan.positions; ++i) {  // nothing is written there
+      if (vanishes(plan, i, 4)) __builtin_memset(sums + i * plane, 0, sizeof(I) / kWidth * plane);
+    }
   }
 
   template <Sums kSums>
@@ -129,6 +137,7 @@ struct ConvBlock {
   void multiply_tiles(int filters) {
     const std::int8_t* weights = c.weights + (filters - c.first) * 16 * plan.position_bytes;
     for (int position = 0; position < 16; ++position) {
+      if (vanishes(plan, position, 4)) continue;
       const std::int64_t at = std::int64_t{filters} * 16 + position;
       for (std::int64_t t = 0; t < count; t += kRows) {
         const std::uint8_t* rows[kRows];

@@ -23,8 +23,8 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
   ConvCall& c = *call;
   const ConvPlan& plan = *c.plan;
   const ConvGeometry& g = plan.geometry;
-  const std::int64_t height = c.height + g.pads[0] + g.pads[2];
-  c.padded_width = c.width + g.pads[1] + g.pads[3];
+  const std::int64_t height = c.height * g.upsample + g.pads[0] + g.pads[2];
+  c.padded_width = c.width * g.upsample + g.pads[1] + g.pads[3];
   if (height < g.kernel[0] || c.padded_width < g.kernel[1]) return false;
   c.out_height = (height - g.kernel[0]) / g.stride[0] + 1;
   c.out_width = (c.padded_width - g.kernel[1]) / g.stride[1] + 1;

@@ -196,18 +196,21 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
 }
 
 const char* op_name(const ort::CustomOp* op) {
-  static constexpr const char* kNames[2][2][2] = {
+  static constexpr const char* kNames[3][2][2] = {
       {{"QuantizedConv", "QuantizedConvLowRank"}, {"QuantizedConvW6", "QuantizedConvW6LowRank"}},
       {{"QuantizedLinear", "QuantizedLinearLowRank"},
-       {"QuantizedLinearW6", "QuantizedLinearW6LowRank"}}};
+       {"QuantizedLinearW6", "QuantizedLinearW6LowRank"}},
+      {{"UpsampleQuantizedConv", "UpsampleQuantizedConvLowRank"},
+       {"UpsampleQuantizedConvW6", "UpsampleQuantizedConvW6LowRank"}}};
   const Op& self = as_op(op);
-  return kNames[self.linear ? 1 : 0][self.stored == Stored::kPlanes ? 1 : 0][self.branch ? 1 : 0];
+  return kNames[self.linear ? 1 : self.upsample ? 2 : 0][self.stored == Stored::kPlanes ? 1 : 0][self.branch ? 1 : 0];
 }
 
 }  // namespace
 
 OrtStatus* ConvKernel::init(const Op& op, const OrtKernelInfo* info) {
   linear = op.linear;
+  geometry.upsample = op.upsample ? 2 : 1;
   branch = op.branch;
   stored = op.stored;
   RETURN_IF_ERROR(read_attributes(info, this));
@@ -220,6 +223,7 @@ Op conv_op(const Api& api, int index) {
   op.branch = index % 2 == 1;
   op.stored = static_cast<Stored>(index / 2 % 3);
   op.linear = index / 6 == 1;
+  op.upsample = index / 6 == 2;
   ort::CustomOp& base = op.base;
   base = plain_op();
   base.GetName = op_name;

@@ -75,7 +75,7 @@ OrtStatus* infer_conv_shape(const ort::CustomOp* self, OrtShapeInferContext* con
         pads[2 + i] > kMostPad || kernel[i] < 1 || kernel[i] > kMaxTaps) {
       continue;
     }
-    const std::int64_t room = size + pads[i] + pads[2 + i] - kernel[i];
+    const std::int64_t room = (as_op(self).upsample ? 2 : 1) * size + pads[i] + pads[2 + i] - kernel[i];
     if (room >= 0) y.dims[2 + i] = room / stride[i] + 1;
   }
   return set_output(api, context, y);

@@ -13,6 +13,12 @@ ALWAYS_INLINE F in_order(F v, std::integer_sequence<int, N...>) {
   return __builtin_shufflevector(v, v, (N % kRun / kPart * 4 + N / kRun * kPart + N % kPart)...);
 }
 
+// kWidth / 2 values of v from value kFirst on, each of them twice.
+template <int kFirst, int... N>
+ALWAYS_INLINE F every_value_twice(F v, std::integer_sequence<int, N...>) {
+  return __builtin_shufflevector(v, v, (kFirst + N / 2)...);
+}
+
 // One axis of the input's transform: B^T of F(2, 3) and of F(4, 3) at 0, 1, -1, 2, -2 and infinity.
 ALWAYS_INLINE void transform_input(const F (&d)[4], F (&v)[4]) {
   v[0] = d[0] - d[2];

@@ -4,9 +4,9 @@ convolution   HadamardQuantize -> QuantizedConv or a variant of it
 linear        HadamardQuantize -> QuantizedLinear or a variant of it
 
 Each is one op of the native kernels; function bodies become QLinearConv and MatMulIntegerToFloat.
-A GroupNormSilu before a rotation joins it, and zeros around an image become the convolution's
-own. Where nothing is rotated, [Mul] -> [Clip] -> QuantizeLinear stand for HadamardQuantize. Layers
-of one site share its codes. Branches read the site's input as it is.
+A GroupNormSilu before a rotation joins it; zeros around an image become the convolution's own, and
+so does upsampling before it. Where nothing is rotated, [Mul] -> [Clip] -> QuantizeLinear stand for
+HadamardQuantize. Layers of one site share its codes. Branches read the site's input as it is.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from quantface_export.lower.marker import MARKER_DOMAIN
 from quantface_export.lower.packing import packed_codes
 from quantface_export.lower.pads import without_pads
 from quantface_export.lower.prologue import join_prologue
+from quantface_export.lower.upsampling import without_upsampling
+from quantface_export.settings import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,9 @@ class _Codes:
 class _Expansion(Builder):
     """Builds the layers' subgraphs."""
 
-    def __init__(self) -> None:
+    def __init__(self, profile: Profile) -> None:
         super().__init__()
+        self.profile = profile
         self.sites: dict[tuple[str, str], _Codes] = {}
 
     def codes(self, layer: QuantLayer, x: ir.Value) -> _Codes:
@@ -101,6 +104,10 @@ class _Expansion(Builder):
         """The convolution's subgraph; returns its float output."""
         assert layer.y_grid is not None
         x, pads = without_pads(x, layer.padding)
+        upsamples = False
+        if self.profile == "cpu":  # others know a Resize of floats, and maybe none of codes
+            x, upsamples = without_upsampling(x)
+        ops = quantized_conv.UPSAMPLE_VARIANTS if upsamples else quantized_conv.VARIANTS
         name, site, stored = layer.name, self.codes(layer, x), layer.weight
         scale = stored.scale.numpy().astype(np.float32)
         inputs = [
@@ -118,7 +125,7 @@ class _Expansion(Builder):
             up = self.half(f"{name}/up", stored.up.numpy()[:, :, None, None])
             inputs += [x, down, up]
         return self.op(
-            with_inputs(quantized_conv.VARIANTS, len(inputs)).name,
+            with_inputs(ops, len(inputs)).name,
             inputs,
             f"{name}/y",
             DOMAIN,
@@ -146,18 +153,19 @@ class _Expansion(Builder):
         return self.op(op, inputs, f"{name}/y", DOMAIN, top=layer.grid.top)
 
 
-def expand(model: ir.Model, layers: dict[str, QuantLayer]) -> None:
+def expand(model: ir.Model, layers: dict[str, QuantLayer], profile: Profile = "cpu") -> None:
     """Expand every marker of ``model`` in place.
 
     Args:
         model: An exported stage with markers.
         layers: The stage's fake-quantized layers by path.
+        profile: What the graph is written for.
 
     Raises:
         ValueError: A marker names a layer that the stage does not have, or a layer has no
             marker (the exporter dropped it).
     """
-    expansion, seen = _Expansion(), set()
+    expansion, seen = _Expansion(profile), set()
     for node in list(model.graph):
         if node.domain != MARKER_DOMAIN:
             continue
@@ -177,7 +185,7 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer]) -> None:
         raise ValueError(f"{len(missing)} layers vanished in the export, first {missing[0]}")
     for value in expansion.initializers.values():
         model.graph.register_initializer(value)
-    RemoveUnusedNodesPass()(model)  # the Pads that convolutions took in
+    RemoveUnusedNodesPass()(model)  # what convolutions took in
     model.opset_imports.pop(MARKER_DOMAIN, None)
     join_prologue(model)
     carry_functions(model)

@@ -27,15 +27,16 @@ def without_pads(x: ir.Value, padding: tuple[int, ...]) -> tuple[ir.Value, list[
         return x, own
     image, amounts, *value = pad.inputs
     mode = pad.attributes.get("mode")
-    around = _constant(amounts)
+    around = constant_of(amounts)
     if (mode is not None and mode.as_string() != "constant") or image is None or around is None:
         return x, own
     spatial = len(around) == 8 and not any((*around[:2], *around[4:6])) and min(around) >= 0
-    if not spatial or any(_constant(v) != [0] for v in value):
+    if not spatial or any(constant_of(v) != [0] for v in value):
         return x, own
     return image, [int(a + b) for a, b in zip(own, (*around[2:4], *around[6:]), strict=True)]
 
 
-def _constant(value: ir.Value | None) -> list[float] | None:
+def constant_of(value: ir.Value | None) -> list[float] | None:
+    """The values of a constant, flat; None of anything else."""
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy().reshape(-1).tolist()

@@ -14,6 +14,7 @@ from onnx_ops.quantized_conv import (
     quantized_conv_functions,
     quantized_conv_node,
     quantized_conv_schemas,
+    upsample,
 )
 from onnx_ops.variants import weight_tensors
 
@@ -39,13 +40,15 @@ def constants(bits=4):
     }
 
 
-def model(*, branch, function=True, shape=SHAPE, bits=4):
+def model(*, branch, function=True, shape=SHAPE, bits=4, upsamples=False):
     fixed = constants(bits)
     weights = weight_tensors(fixed.pop("weight"), bits)
     names = [*list(fixed)[:2], *weights, *list(fixed)[2:]]
     names = ["codes", *(names if branch else names[:-3])]
     fixed |= weights
-    node = quantized_conv_node(names, "y", kernel_shape=(3, 2), top=15, name="c", **WINDOW)
+    node = quantized_conv_node(
+        names, "y", kernel_shape=(3, 2), top=15, name="c", upsample=upsamples, **WINDOW
+    )
     infos = [helper.make_tensor_value_info("codes", TensorProto.UINT8, shape)]
     if branch:
         infos.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))
@@ -61,8 +64,8 @@ def model(*, branch, function=True, shape=SHAPE, bits=4):
 
 @pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize("level", ["off", "all"])
-@pytest.mark.parametrize("bits", [4, 6, 7])
-def test_the_body_computes_the_definition_as_integers(branch, level, bits, tmp_path):
+@pytest.mark.parametrize(("bits", "upsamples"), [(4, False), (6, False), (7, False), (4, True)])
+def test_the_body_computes_the_definition_as_integers(branch, level, bits, upsamples, tmp_path):
     fixed, path = constants(bits), tmp_path / "optimized.onnx"
     codes = np.random.default_rng(1).integers(0, 16, SHAPE).astype(np.uint8)
     options = onnxruntime.SessionOptions()
@@ -70,7 +73,7 @@ def test_the_body_computes_the_definition_as_integers(branch, level, bits, tmp_p
     options.optimized_model_filepath = str(path)
     if level == "off":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    proto = model(branch=branch, bits=bits)
+    proto = model(branch=branch, bits=bits, upsamples=upsamples)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
     feed = {"codes": codes} | ({"x": fixed["x"]} if branch else {})
     y = session.run(None, feed)[0].astype(np.float64)
@@ -81,8 +84,10 @@ def test_the_body_computes_the_definition_as_integers(branch, level, bits, tmp_p
         y_scale=fixed["y_scale"],
         y_zero_point=120,
     )
+    x = fixed["x"].astype(np.float64)
+    if upsamples:
+        codes, x = upsample(codes), upsample(x)
     if branch:
-        x = fixed["x"].astype(np.float64)
         y -= low_rank_branch(x, fixed["down"], fixed["up"], **WINDOW)
     expected = quantized_conv(codes, fixed["weight"], fixed["bias"], grid, **WINDOW)
     np.testing.assert_array_equal(np.rint(y / fixed["y_scale"]) + 120, expected)
@@ -93,22 +98,25 @@ def test_the_body_computes_the_definition_as_integers(branch, level, bits, tmp_p
         assert kinds.count("Conv") == 2 * branch
 
 
+@pytest.mark.parametrize("upsamples", [False, True])
 @pytest.mark.parametrize("bits", [4, 6])
 @pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize("function", [True, False], ids=["body", "no body"])
-def test_checker_accepts_the_model(branch, function, bits):
-    proto = model(branch=branch, function=function, bits=bits)
+def test_checker_accepts_the_model(branch, function, bits, upsamples):
+    proto = model(branch=branch, function=function, bits=bits, upsamples=upsamples)
     onnx.checker.check_model(proto, full_check=True)
 
 
+@pytest.mark.parametrize(("upsamples", "rows"), [(False, 5), (True, 9)])
 @pytest.mark.parametrize("bits", [4, 6])
 @pytest.mark.parametrize("branch", [False, True])
-def test_shape_inference_through_the_schema(branch, bits, inferred):
-    proto = model(branch=branch, bits=bits, function=False, shape=("batch", 10, 9, "width"))
+def test_shape_inference_through_the_schema(branch, bits, upsamples, rows, inferred):
+    shape = ("batch", 10, 9, "width")
+    proto = model(branch=branch, bits=bits, function=False, shape=shape, upsamples=upsamples)
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     result = inferred(proto, quantized_conv_schemas())
     batch, filters, height, width = result.graph.output[0].type.tensor_type.shape.dim
-    assert (batch.dim_param, filters.dim_value, height.dim_value) == ("batch", 12, 5)
+    assert (batch.dim_param, filters.dim_value, height.dim_value) == ("batch", 12, rows)
     assert not width.dim_value
 
 

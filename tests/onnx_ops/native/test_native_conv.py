@@ -12,6 +12,7 @@ from onnx_ops.quantized_conv import (
     quantized_conv,
     quantized_conv_functions,
     quantized_conv_node,
+    upsample,
 )
 from onnx_ops.variants import weight_tensors
 
@@ -42,6 +43,19 @@ SLABS = [  # more than 2 MiB of padded codes, which go slab by slab
     (64, 3, (1, 1), (1, 1), (0, 0, 0, 0), 130, 301),
     (64, 3, (5, 1), (3, 1), (2, 0, 2, 0), 150, 300),
 ]
+UPSAMPLING = [
+    (24, 40, (3, 3), (1, 1), (1, 1, 1, 1), 9, 10),  # rows and columns of a tile in pairs
+    (7, 17, (3, 3), (1, 1), (3, 1, 0, 2), 3, 21),
+    (35, 33, (3, 3), (1, 1), (2, 0, 1, 3), 8, 31),
+    (16, 8, (3, 3), (1, 1), (1, 0, 1, 1), 5, 6),
+    (40, 24, (3, 3), (2, 2), (0, 1, 1, 0), 10, 7),
+    (64, 17, (1, 1), (1, 1), (0, 0, 0, 0), 5, 25),
+    (16, 16, (1, 4), (1, 3), (0, 2, 0, 1), 4, 9),
+    (1, 1, (3, 3), (1, 1), (1, 1, 1, 1), 1, 1),
+    (644, 5, (3, 3), (1, 1), (1, 1, 1, 1), 4, 11),  # the branch's smaller tiles
+    (260, 270, (3, 3), (1, 1), (1, 1, 1, 1), 3, 2),  # weights that each call puts in order
+    (64, 3, (3, 3), (1, 1), (1, 1, 1, 1), 76, 130),  # slabs
+]
 
 
 def around(sizes):
@@ -53,9 +67,10 @@ def around(sizes):
 class Case:
     """A convolution's constants, input and expected result."""
 
-    def __init__(self, geometry, bits, rank=0, batch=1, full=False):
+    def __init__(self, geometry, bits, rank=0, batch=1, full=False, upsamples=False):
         channels, filters, kernel, self.strides, self.pads, height, width = geometry
         self.rank, self.kernel, self.top = rank, kernel, 2 ** bits[0] - 1
+        self.upsamples = upsamples
         draw = np.random.default_rng([channels, filters, *bits, rank])
         most = 2 ** (bits[1] - 1)
         shape = (filters, channels, *kernel)
@@ -105,7 +120,13 @@ class Case:
             constants |= {"down": self.down, "up": self.up}
         values = self.feed | {name: constants.pop(name) for name in fed}
         node = quantized_conv_node(
-            names, "y", kernel_shape=self.kernel, top=self.top, name="layer/y", **self.window
+            names,
+            "y",
+            kernel_shape=self.kernel,
+            top=self.top,
+            name="layer/y",
+            upsample=self.upsamples,
+            **self.window,
         )
         inputs = [
             helper.make_tensor_value_info(
@@ -122,16 +143,14 @@ class Case:
 
     def check(self, y):
         """Codes are the definition's; the branch is within float32's error."""
-        expected = quantized_conv(self.codes, self.weight, self.bias, self.grid, **self.window)
+        codes, x = self.codes, self.x.astype(np.float64)
+        if self.upsamples:
+            codes, x = upsample(codes), upsample(x)
+        expected = quantized_conv(codes, self.weight, self.bias, self.grid, **self.window)
         y = y.astype(np.float64)
         if self.rank:
-            branch = low_rank_branch(self.x.astype(np.float64), self.down, self.up, **self.window)
-            sizes = around(
-                low_rank_branch(
-                    np.abs(self.x).astype(np.float64), abs(self.down), abs(self.up), **self.window
-                )
-            )
-            y -= branch
+            sizes = around(low_rank_branch(abs(x), abs(self.down), abs(self.up), **self.window))
+            y -= low_rank_branch(x, self.down, self.up, **self.window)
         steps = y / np.float64(self.grid.y_scale)
         np.testing.assert_array_equal(np.rint(steps) + self.grid.y_zero_point, expected)
         error = np.abs(y - np.rint(steps) * np.float64(self.grid.y_scale))
@@ -160,6 +179,17 @@ def test_large_layers_of_four_bits(geometry, bits, every_isa):
         case.check(y)
 
 
+@pytest.mark.parametrize("bits", [(4, 4), (8, 7)], ids=str)
+@pytest.mark.parametrize("geometry", UPSAMPLING, ids=str)
+def test_upsampling(geometry, bits, every_isa, ops):
+    for rank in (0, 5):
+        case = Case(geometry, bits, rank=rank, batch=2, upsamples=True)
+        model = case.model(bits=bits[1])
+        for y in every_isa(model, case.feed, threads=2):
+            case.check(y)
+        case.check(ops.session(model, native=False).run(None, case.feed)[0])
+
+
 @pytest.mark.parametrize("geometry", SLABS, ids=str)
 def test_large_images(geometry, ops):
     case = Case(geometry, (4, 4), rank=2, batch=2)
@@ -177,8 +207,8 @@ def test_the_branch_of_many_channels(channels, every_isa):
 @pytest.mark.parametrize("bits", [(6, 6), (6, 5), (4, 6)], ids=str)
 @pytest.mark.parametrize("geometry", [s for s in GEOMETRY if s[1] % 2 == 0], ids=str)
 def test_weights_in_planes_are_those_in_bytes(geometry, bits, every_isa, ops):
-    for rank in (0, 3):
-        case = Case(geometry, bits, rank=rank)
+    for rank, upsamples in ((0, False), (3, False), (3, True)):
+        case = Case(geometry, bits, rank=rank, upsamples=upsamples)
         found = every_isa(case.model(bits=6), case.feed)
         np.testing.assert_array_equal(found, every_isa(case.model(), case.feed))
         for y in (
