@@ -31,16 +31,17 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A square convolution of ``channels`` to ``filters`` on a square image."""
+    """A square convolution of ``channels`` to ``filters`` on a square image, upsampled or not."""
 
     channels: int
     filters: int
     kernel: int
     stride: int
     side: int
+    upsamples: bool = False
 
     def __str__(self) -> str:
-        step = f"/{self.stride}" if self.stride > 1 else ""
+        step = "*2" if self.upsamples else f"/{self.stride}" if self.stride > 1 else ""
         return f"{self.channels} -> {self.filters} {self.kernel}x{self.kernel}{step} @{self.side}"
 
     @property
@@ -71,12 +72,20 @@ class Conv:
         """The quantized layer."""
         kernel = (self.kernel, self.kernel)
         return quantized_conv.quantized_conv_node(
-            names, "y", kernel_shape=kernel, top=top, name="layer/y", **self.window
+            names,
+            "y",
+            kernel_shape=kernel,
+            top=top,
+            name="layer/y",
+            upsample=self.upsamples,
+            **self.window,
         )
 
-    def float_node(self) -> onnx.NodeProto:
+    def float_nodes(self) -> list[onnx.NodeProto]:
         """The float32 layer."""
-        return onnx.helper.make_node("Conv", ["x", "w"], ["y"], **self.window)
+        image = "seen" if self.upsamples else "x"
+        nodes = quantized_conv.upsampling_nodes({"x": image}) if self.upsamples else []
+        return [*nodes, onnx.helper.make_node("Conv", [image, "w"], ["y"], **self.window)]
 
     @staticmethod
     def float_weight(weight: NDArray[Any]) -> NDArray[Any]:
@@ -116,9 +125,9 @@ class Linear:
         """The quantized layer."""
         return quantized_linear.quantized_linear_node(names, "y", top=top, name="layer/y")
 
-    def float_node(self) -> onnx.NodeProto:
+    def float_nodes(self) -> list[onnx.NodeProto]:
         """The float32 layer."""
-        return onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+        return [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])]
 
     @staticmethod
     def float_weight(weight: NDArray[Any]) -> NDArray[Any]:
@@ -137,6 +146,7 @@ LAYERS: Final[tuple[Layer, ...]] = (
     Conv(128, 128, 3, 1, 512),
     Conv(320, 320, 3, 2, 64),
     Conv(640, 320, 1, 1, 64),
+    Conv(256, 256, 3, 1, 256, upsamples=True),
     Linear(320, 320, 4096),
     Linear(320, 2560, 4096),
     Linear(1280, 320, 4096),
@@ -161,8 +171,10 @@ def _weight(draw: np.random.Generator, shape: tuple[int, ...], bits: int) -> NDA
     return weight.astype(ml_dtypes.int4 if bits <= 4 else np.int8)
 
 
-def model(node: onnx.NodeProto, layer: Layer, inputs: Mapping[str, int], fixed: Arrays) -> bytes:
-    """A serialized model of one node."""
+def model(
+    nodes: list[onnx.NodeProto], layer: Layer, inputs: Mapping[str, int], fixed: Arrays
+) -> bytes:
+    """A serialized model of one layer."""
     info = onnx.helper.make_tensor_value_info
     infos = [info(k, v, layer.x_shape) for k, v in inputs.items()]
     y = info("y", TensorProto.FLOAT, [None] * len(layer.x_shape))
@@ -172,7 +184,7 @@ def model(node: onnx.NodeProto, layer: Layer, inputs: Mapping[str, int], fixed: 
         *quantized_linear.quantized_linear_functions(),
     )
     proto = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "bench", infos, [y], tensors),
+        onnx.helper.make_graph(nodes, "bench", infos, [y], tensors),
         functions=functions,
         opset_imports=[
             onnx.helper.make_opsetid("", OPSET),
@@ -193,14 +205,14 @@ def quantized(layer: Layer, bits: int, *, branch: bool) -> bytes:
         names += ["x", down, up]
         inputs["x"] = TensorProto.FLOAT
     node = layer.node(names, 2**bits - 1)
-    return model(node, layer, inputs, {k: fixed[k] for k in names if k not in inputs})
+    return model([node], layer, inputs, {k: fixed[k] for k in names if k not in inputs})
 
 
 def plain(layer: Layer) -> bytes:
     """The layer in float32."""
     w = layer.constants(4)["weight"].astype(np.float32) / 100
     fixed = {"w": layer.float_weight(w)}
-    return model(layer.float_node(), layer, {"x": TensorProto.FLOAT}, fixed)
+    return model(layer.float_nodes(), layer, {"x": TensorProto.FLOAT}, fixed)
 
 
 def measure(layer: Layer, bits: int, threads: int) -> str:

@@ -14,6 +14,7 @@ integers with the native kernels and without them. Without the kernels, all weig
 when a session starts, and stay so in memory.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -174,25 +175,29 @@ def quantized_conv_functions() -> tuple[onnx.FunctionProto, ...]:
     return (*plain, *(_after_upsampling(body, op.name) for body, op in pairs))
 
 
-def _after_upsampling(body: onnx.FunctionProto, name: str) -> onnx.FunctionProto:
-    """The body of the op ``name``: ``body`` on upsampled ``codes`` and ``x``."""
-    seen = {image: f"{image}_seen" for image in ("codes", "x") if image in body.input}
+def upsampling_nodes(images: Mapping[str, str]) -> list[onnx.NodeProto]:
+    """The nodes that make :func:`upsample` of each key under the name that is its value."""
     nearest = {
         "mode": "nearest",
         "nearest_mode": "floor",
         "coordinate_transformation_mode": "asymmetric",
     }
+    node = onnx.helper.make_node
+    resized = (node("Resize", [x, "", "scales"], [y], **nearest) for x, y in images.items())
+    return [node("Constant", [], ["scales"], value_floats=[1.0, 1.0, 2.0, 2.0]), *resized]
+
+
+def _after_upsampling(body: onnx.FunctionProto, name: str) -> onnx.FunctionProto:
+    """The body of the op ``name``: ``body`` on upsampled ``codes`` and ``x``."""
+    seen = {image: f"{image}_seen" for image in ("codes", "x") if image in body.input}
     result = onnx.FunctionProto()
     result.CopyFrom(body)
     result.name = name
+    for node in result.node:
+        node.input[:] = [seen.get(x, x) for x in node.input]
+    steps = [*upsampling_nodes(seen), *result.node]
     del result.node[:]
-    node = onnx.helper.make_node
-    result.node.append(node("Constant", [], ["scales"], value_floats=[1.0, 1.0, 2.0, 2.0]))
-    result.node.extend(node("Resize", [x, "", "scales"], [y], **nearest) for x, y in seen.items())
-    for step in body.node:
-        copy = result.node.add()
-        copy.CopyFrom(step)
-        copy.input[:] = [seen.get(x, x) for x in step.input]
+    result.node.extend(steps)
     return result
 
 
