@@ -91,7 +91,7 @@ struct ConvBlock {
     }
     const std::int64_t plane = c.block_pixels * kOutputs;
     for (int i = 0; plan.winograd && i < plan.positions; ++i) {  // nothing is written there
-      if (vanishes(plan, i, 4)) __builtin_memset(sums + i * plane, 0, sizeof(I) / kWidth * plane);
+      if (vanishes(plan, i, 4)) __builtin_memset(sums + i * plane, 0, plane * sizeof *sums);
     }
   }
 

@@ -203,7 +203,8 @@ const char* op_name(const ort::CustomOp* op) {
       {{"UpsampleQuantizedConv", "UpsampleQuantizedConvLowRank"},
        {"UpsampleQuantizedConvW6", "UpsampleQuantizedConvW6LowRank"}}};
   const Op& self = as_op(op);
-  return kNames[self.linear ? 1 : self.upsample ? 2 : 0][self.stored == Stored::kPlanes ? 1 : 0][self.branch ? 1 : 0];
+  const auto& names = kNames[self.linear ? 1 : self.upsample ? 2 : 0];
+  return names[self.stored == Stored::kPlanes ? 1 : 0][self.branch ? 1 : 0];
 }
 
 }  // namespace

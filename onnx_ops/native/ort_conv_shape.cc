@@ -59,6 +59,7 @@ OrtStatus* infer_linear_shape(const ort::CustomOp* self, OrtShapeInferContext* c
 
 OrtStatus* infer_conv_shape(const ort::CustomOp* self, OrtShapeInferContext* context) {
   const Api& api = as_op(self).api;
+  const std::int64_t scale = as_op(self).upsample ? 2 : 1;
   std::int64_t kernel[2] = {}, stride[2] = {}, pads[4] = {};
   Shape codes, weight;
   RETURN_IF_ERROR(infer_dims(api, context, std::size_t{0}, &codes));
@@ -70,12 +71,12 @@ OrtStatus* infer_conv_shape(const ort::CustomOp* self, OrtShapeInferContext* con
   if (codes.rank == 4) y.dims[0] = codes.dims[0];
   if (weight.rank == 4) y.dims[1] = weight.dims[0];
   for (int i = 0; i < 2; ++i) {
-    const std::int64_t size = codes.rank == 4 ? codes.dims[2 + i] : -1;
+    const std::int64_t size = codes.rank == 4 ? scale * codes.dims[2 + i] : -1;
     if (size < 0 || stride[i] < 1 || pads[i] < 0 || pads[2 + i] < 0 || pads[i] > kMostPad ||
         pads[2 + i] > kMostPad || kernel[i] < 1 || kernel[i] > kMaxTaps) {
       continue;
     }
-    const std::int64_t room = (as_op(self).upsample ? 2 : 1) * size + pads[i] + pads[2 + i] - kernel[i];
+    const std::int64_t room = size + pads[i] + pads[2 + i] - kernel[i];
     if (room >= 0) y.dims[2 + i] = room / stride[i] + 1;
   }
   return set_output(api, context, y);
