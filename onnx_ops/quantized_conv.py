@@ -53,6 +53,13 @@ VARIANTS: Final = variants("QuantizedConv", _INPUTS, _BRANCH_INPUTS)
 UPSAMPLE_VARIANTS: Final = variants("UpsampleQuantizedConv", _INPUTS, _BRANCH_INPUTS)
 """The four that upsample by 2 first."""
 
+NEAREST: Final = {
+    "mode": "nearest",
+    "nearest_mode": "floor",
+    "coordinate_transformation_mode": "asymmetric",
+}
+"""Attributes of the Resize that copies pixels."""
+
 _BODY: Final = """
 <domain: "quantface", opset_import: ["" : 21]>
 %s <kernel_shape: ints, strides: ints, pads: ints, top: int> (%s) => (y)
@@ -177,13 +184,8 @@ def quantized_conv_functions() -> tuple[onnx.FunctionProto, ...]:
 
 def upsampling_nodes(images: Mapping[str, str]) -> list[onnx.NodeProto]:
     """The nodes that make :func:`upsample` of each key under the name that is its value."""
-    nearest = {
-        "mode": "nearest",
-        "nearest_mode": "floor",
-        "coordinate_transformation_mode": "asymmetric",
-    }
     node = onnx.helper.make_node
-    resized = (node("Resize", [x, "", "scales"], [y], **nearest) for x, y in images.items())
+    resized = (node("Resize", [x, "", "scales"], [y], **NEAREST) for x, y in images.items())
     return [node("Constant", [], ["scales"], value_floats=[1.0, 1.0, 2.0, 2.0]), *resized]
 
 

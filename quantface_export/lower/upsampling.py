@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from onnx_ops.quantized_conv import NEAREST
 from quantface_export.lower.pads import constant_of
-
-_COPIES = {
-    "mode": "nearest",
-    "nearest_mode": "floor",
-    "coordinate_transformation_mode": "asymmetric",
-}
 
 
 def without_upsampling(x: ir.Value) -> tuple[ir.Value, bool]:
@@ -29,9 +24,10 @@ def without_upsampling(x: ir.Value) -> tuple[ir.Value, bool]:
     resize = x.producer()
     if resize is None or (resize.domain, resize.op_type) != ("", "Resize"):
         return x, False
-    image, *_, factors = resize.inputs
-    attributes = resize.attributes
-    if len(resize.inputs) != 3 or constant_of(factors) != [1, 1, 2, 2] or "axes" in attributes:
+    if len(resize.inputs) != 3 or constant_of(resize.inputs[2]) != [1, 1, 2, 2]:
         return x, False
-    copies = all(k in attributes and attributes[k].as_string() == v for k, v in _COPIES.items())
-    return (image, True) if image is not None and copies else (x, False)
+    given, image = resize.attributes, resize.inputs[0]
+    copies = all(k in given and given[k].as_string() == v for k, v in NEAREST.items())
+    if image is None or not copies or "axes" in given:
+        return x, False
+    return image, True
