@@ -77,7 +77,7 @@ class Conv:
             kernel_shape=kernel,
             top=top,
             name="layer/y",
-            upsample=self.upsamples,
+            upsamples=self.upsamples,
             **self.window,
         )
 

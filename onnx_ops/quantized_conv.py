@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from onnx_ops.function_body import DOMAIN, VERSION
 from onnx_ops.integer import conv_accumulate, requantize, requantize_multiplier, row_blocks
-from onnx_ops.variants import Variant, bodies, variants, with_inputs
+from onnx_ops.variants import Variant, bodies, dims, variants, with_inputs
 
 _INPUTS: Final = (
     ("codes", "tensor(uint8)", "(N, C, H, W), at most top"),
@@ -212,7 +212,7 @@ def quantized_conv_node(
     pads: tuple[int, int, int, int],
     top: int,
     name: str,
-    upsample: bool = False,
+    upsamples: bool = False,
 ) -> onnx.NodeProto:
     """The node ``y = QuantizedConv(...)``, or of the variant that has as many inputs.
 
@@ -224,13 +224,13 @@ def quantized_conv_node(
         pads: (top, left, bottom, right).
         top: Largest code of the input's grid; ``2**b - 1`` for b bits.
         name: Name of the node.
-        upsample: Whether it is an ``UpsampleQuantizedConv``.
+        upsamples: Whether it is an ``UpsampleQuantizedConv``.
 
     Raises:
         ValueError: No variant has this number of inputs.
     """
     return onnx.helper.make_node(
-        with_inputs(UPSAMPLE_VARIANTS if upsample else VARIANTS, len(inputs)).name,
+        with_inputs(UPSAMPLE_VARIANTS if upsamples else VARIANTS, len(inputs)).name,
         inputs,
         [y],
         name=name,
@@ -279,16 +279,6 @@ def _infer(context: onnx.shape_inference.InferenceContext, scale: int) -> None:
     image[2:] = [n * scale if isinstance(n, int) else n for n in image[2:]]
     shape = _shape(context, image, filters) if len(image) == len(filters) == 4 else None
     context.set_output_type(0, onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, shape))
-
-
-def dims(value: onnx.TypeProto | None) -> list[int | str | None]:
-    """Sizes and symbols of a tensor; none at all if its shape is not known."""
-    if value is None or not value.tensor_type.HasField("shape"):
-        return []
-    return [
-        d.dim_value if d.HasField("dim_value") else d.dim_param or None
-        for d in value.tensor_type.shape.dim
-    ]
 
 
 def _shape(

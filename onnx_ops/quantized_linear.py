@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from onnx_ops.function_body import DOMAIN, VERSION
 from onnx_ops.integer import matmul_accumulate
-from onnx_ops.quantized_conv import dims
-from onnx_ops.variants import Variant, bodies, variants, with_inputs
+from onnx_ops.variants import Variant, bodies, dims, variants, with_inputs
 
 _INPUTS: Final = (
     ("codes", "tensor(uint8)", "(N, ..., C), at most top"),

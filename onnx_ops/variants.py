@@ -131,6 +131,16 @@ def bodies(
     return tuple(map(body, ops))
 
 
+def dims(value: onnx.TypeProto | None) -> list[int | str | None]:
+    """Sizes and symbols of a tensor; none at all if its shape is not known."""
+    if value is None or not value.tensor_type.HasField("shape"):
+        return []
+    return [
+        d.dim_value if d.HasField("dim_value") else d.dim_param or None
+        for d in value.tensor_type.shape.dim
+    ]
+
+
 def weight_tensors(weight: NDArray[np.int8], bits: int) -> dict[str, NDArray[Any]]:
     """Weights as their ops take them, by name of the input.
 

@@ -116,8 +116,6 @@ class LayerRecord:
         """The reference's integers for these codes: output codes, or accumulators."""
         if self.kind == "linear":
             return matmul_accumulate(codes, self.zero_point, self.weight.T)
-        if self.upsamples:
-            codes = upsample(codes)
         grid = ConvGrid(
             x_scale=self.scale,
             x_zero_point=self.zero_point,
@@ -125,9 +123,14 @@ class LayerRecord:
             y_scale=self.out_scale,
             y_zero_point=self.out_zero_point,
         )
+        seen = self._seen(codes)
         return quantized_conv(
-            codes, self.weight, self.bias, grid, strides=self.strides, pads=self.pads
+            seen, self.weight, self.bias, grid, strides=self.strides, pads=self.pads
         )
+
+    def _seen(self, image: Array) -> Array:
+        """What a convolution sees of its codes or of ``x``."""
+        return upsample(image) if self.upsamples else image
 
     def integers(self, x: NDArray[np.float32], whole: NDArray[np.float32]) -> Array:
         """ONNX Runtime's result as integers, recovered from a float one: codes or accumulators.
@@ -142,8 +145,8 @@ class LayerRecord:
         if self.kind == "linear":
             return np.rint((y - self.bias) / self.step)
         if self.branch is not None:
-            x = upsample(x) if self.upsamples else x
-            y -= low_rank_branch(x, *self.branch, strides=self.strides, pads=self.pads)
+            seen = self._seen(x)
+            y -= low_rank_branch(seen, *self.branch, strides=self.strides, pads=self.pads)
         return np.rint(y / self.out_scale) + self.out_zero_point
 
     @property

@@ -1,4 +1,4 @@
-"""Nodes and initializers of a graph under construction."""
+"""Nodes, initializers and constants of a graph under construction."""
 
 from __future__ import annotations
 
@@ -51,3 +51,9 @@ def take_place(new: ir.Value, old: ir.Value) -> None:
     new.name, new.shape, new.type = old.name, old.shape, old.type
     old.name = None
     old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def constant_of(value: ir.Value | None) -> list[float] | None:
+    """The values of a constant, flat; None of anything else."""
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy().reshape(-1).tolist()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from quantface_export.lower.builder import constant_of
+
 _WITH_ZEROS = [("", "Pad", inputs) for inputs in (2, 3)]  # 4: axes of its own
 
 
@@ -34,9 +36,3 @@ def without_pads(x: ir.Value, padding: tuple[int, ...]) -> tuple[ir.Value, list[
     if not spatial or any(constant_of(v) != [0] for v in value):
         return x, own
     return image, [int(a + b) for a, b in zip(own, (*around[2:4], *around[6:]), strict=True)]
-
-
-def constant_of(value: ir.Value | None) -> list[float] | None:
-    """The values of a constant, flat; None of anything else."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy().reshape(-1).tolist()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnx_ops.quantized_conv import NEAREST
-from quantface_export.lower.pads import constant_of
+from quantface_export.lower.builder import constant_of
 
 
 def without_upsampling(x: ir.Value) -> tuple[ir.Value, bool]:

@@ -47,7 +47,7 @@ def model(*, branch, function=True, shape=SHAPE, bits=4, upsamples=False):
     names = ["codes", *(names if branch else names[:-3])]
     fixed |= weights
     node = quantized_conv_node(
-        names, "y", kernel_shape=(3, 2), top=15, name="c", upsample=upsamples, **WINDOW
+        names, "y", kernel_shape=(3, 2), top=15, name="c", upsamples=upsamples, **WINDOW
     )
     infos = [helper.make_tensor_value_info("codes", TensorProto.UINT8, shape)]
     if branch:

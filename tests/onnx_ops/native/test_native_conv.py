@@ -125,7 +125,7 @@ class Case:
             kernel_shape=self.kernel,
             top=self.top,
             name="layer/y",
-            upsample=self.upsamples,
+            upsamples=self.upsamples,
             **self.window,
         )
         inputs = [
