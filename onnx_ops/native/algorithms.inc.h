@@ -7,6 +7,7 @@
 #include "attention.inc.h"
 #include "linear.inc.h"
 #include "winograd.inc.h"
+#include "points.inc.h"
 #include "branch.inc.h"
 #include "expand.inc.h"
 #include "conv.inc.h"

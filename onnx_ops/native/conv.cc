@@ -1,6 +1,7 @@
 // Plans of convolutions.
 #include "conv_weights.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -9,7 +10,10 @@
 namespace quantface {
 namespace {
 
-constexpr std::int64_t kWinogradTop = 63;  // a transformed code is at most four times one
+// A transformed code of tiles of 2x2 or 4x4 pixels is at most four or sixteen times one.
+constexpr int kTopOfTwo = 63, kTopOfFour = 15;
+// Weights of one tap above which there are no tiles of 4x4 pixels: such layers stand where images are small.
+constexpr std::int64_t kMostOfFour = 1 << 20;
 // Channels above which the branch's tiles are of 2x2 pixels: the factors for 4x4 would leave the cache.
 constexpr std::int64_t kMostOfLargeTiles = 640;
 
@@ -21,15 +25,6 @@ bool allocate(T** array, std::int64_t count) {
   std::memset(memory, 0, bytes);
   *array = static_cast<T*>(memory);
   return true;
-}
-
-// What the input's transform adds. To keep values from being negative: top for each row that subtracts,
-// 2 top for each column. To keep them from -2 top to 2 top: only the one that has no subtraction moves.
-int transform_offset(bool is_signed, int position, int top) {
-  const int i = position / 4, j = position % 4;
-  if (is_signed) return position == 5 ? -2 * top : 0;
-  const int row = i == 1 ? 0 : top;
-  return j == 1 ? 2 * row : 2 * top;
 }
 
 // U = G g G^T for the nine taps of one channel of the branch, (tile + 2) squared of them.
@@ -52,56 +47,85 @@ void transform_down(const float* g, int tile, float* u) {
   }
 }
 
-// Weights in order, or only what a pass over them tells: position sums in plan.start, and the chunk,
-// which is 0 where a transformed weight is not a byte.
-bool pack_weights(const Kernels& kernels, const ConvWeights& weights, bool winograd,
-                  ConvPlan* plan) {
-  std::free(plan->weights);
-  std::free(plan->start);
-  plan->weights = nullptr;
-  plan->start = nullptr;
+void free_form(ConvForm* form) {
+  std::free(form->weights);
+  std::free(form->start);
+  std::free(form->ends);
+  *form = ConvForm();
+}
+
+// Adds the form of tiles of `edge` pixels to the plan: weights in order, or only what a pass over them
+// tells. Tiles of more than one pixel are left out where a transformed weight is not a byte, or a pair of
+// its products not in int16. False without memory.
+bool add_form(const Kernels& kernels, const ConvWeights& weights, int edge, ConvPlan* plan) {
   const ConvGeometry& g = plan->geometry;
-  plan->winograd = winograd;
-  plan->positions = winograd ? 16 : static_cast<int>(g.kernel[0] * g.kernel[1]);
+  ConvForm form;
+  form.edge = edge;
+  form.positions = edge == 4 ? 46 : edge == 2 ? 16 : static_cast<int>(g.kernel[0] * g.kernel[1]);
   // Lines of all positions are written at once: an even number of them would share sets of the cache.
-  plan->position_bytes = std::int64_t{winograd ? plan->steps | 1 : plan->steps} * plan->outputs * 4;
-  const std::int64_t bytes = block_bytes(*plan), whole = plan->blocks * bytes;
+  form.position_bytes = std::int64_t{edge > 1 ? plan->steps | 1 : plan->steps} * plan->outputs * 4;
+  const std::int64_t bytes = block_bytes(form), whole = plan->blocks * bytes;
   const bool keep = weights.stored != Stored::kFourBits || whole <= kKeptBytes;
   std::int8_t* room = nullptr;
   if (!allocate(&room, keep ? whole : bytes)) return false;
-  if (keep) plan->weights = room;
-  const int sums = plan->positions * plan->outputs;
-  bool made = allocate(&plan->start, std::int64_t{plan->blocks} * sums);
-  plan->chunk = plan->steps;
-  for (int block = 0; made && block < plan->blocks; ++block) {
+  const std::int64_t positions = std::int64_t{plan->blocks} * form.positions;
+  const bool made = allocate(&form.start, positions * plan->outputs) &&
+                    allocate(&form.ends, positions * end_words(*plan));
+  bool fit = true;
+  std::int64_t runs = positions;
+  for (std::int64_t block = 0; made && block < plan->blocks && (fit || edge == 1); ++block) {
     std::int8_t* to = room + (keep ? block * bytes : 0);
-    const bool fit = expand_weights(kernels, *plan, weights, block, 0, plan->steps, to);
-    if (!fit) {
-      plan->chunk = 0;
-    } else if (kernels.conv.narrow) {
-      plan->chunk = longest_chunk(kernels, *plan, to, plan->chunk);
+    fit = expand_weights(kernels, *plan, form, weights, static_cast<int>(block), 0, plan->steps, to) && fit;
+    for (int p = 0; p < form.positions && fit; ++p) {
+      fit = largest_code(kernels, *plan, form, p) <= kernels.conv.most_code;
+      if (kernels.conv.short_run == 0 || !fit) continue;
+      const int ends = mark_ends(kernels, *plan, form, p, to + p * form.position_bytes,
+                                 form.ends + (block * form.positions + p) * end_words(*plan));
+      runs += ends;
+      fit = ends >= 0;
     }
-    if (winograd && plan->chunk == 0) break;  // tried again without
-    sum_weights(*plan, to, plan->start + std::int64_t{block} * sums);
   }
-  if (!keep) std::free(room);
-  return made;
+  if (keep) {
+    form.weights = room;
+  } else {
+    std::free(room);
+  }
+  if (!made || (!fit && edge > 1)) {
+    free_form(&form);
+    return made;
+  }
+  if (runs * kernels.conv.short_run > positions * plan->steps) form.sums = Sums::kPairs;
+  if (!fit) form.sums = Sums::kWide;
+  plan->forms[plan->form_count++] = form;
+  return true;
 }
 
-// Position sums become where sums begin, less what the zero point and the transform add.
-void set_constants(const Kernels& kernels, const ConvConstants& constants, ConvPlan* plan) {
+// Where a filter's sums begin: what takes off again what the transform adds. Returns the sum of its weights.
+std::int32_t set_start(const Kernels& kernels, const ConvPlan& plan, const ConvForm& form,
+                       const ConvWeights& weights, std::int64_t filter) {
+  std::int32_t sums[kMaxTaps], all = 0;
+  sum_weights(plan, form, weights, filter, sums);
+  std::int32_t* start = form.start + filter / plan.outputs * form.positions * plan.outputs + filter % plan.outputs;
+  for (int position = 0; position < form.positions; ++position, start += plan.outputs) {
+    if (form.edge == 1 || position == kPlainSum) all += sums[position];
+    *start = -transform_offset(form.edge, kernels.conv.is_signed, position, plan.top) * sums[position];
+  }
+  return all;
+}
+
+void set_constants(const Kernels& kernels, const ConvConstants& constants, const ConvWeights& weights,
+                   ConvPlan* plan) {
   const ConvGeometry& g = plan->geometry;
   for (std::int64_t f = 0; f < g.filters; ++f) {
     const std::int64_t block = f / plan->outputs, output = f % plan->outputs;
-    std::int32_t* start = plan->start + block * plan->positions * plan->outputs + output;
-    std::uint32_t sum = 0;  // of all taps, which position 5 adds up
-    for (int position = 0; position < plan->positions; ++position, start += plan->outputs) {
-      if (!plan->winograd || position == 5) sum += static_cast<std::uint32_t>(*start);
-      *start *= plan->winograd ? -transform_offset(kernels.conv.is_signed, position, plan->top) : 0;
+    std::int32_t sum = 0;
+    for (int i = 0; i < plan->form_count; ++i) {
+      sum = set_start(kernels, *plan, plan->forms[i], weights, f);
     }
     const std::int32_t bias = plan->linear ? 0 : constants.bias[f];
     plan->bias[f] = static_cast<std::int32_t>(static_cast<std::uint32_t>(bias) -
-                                              sum * static_cast<std::uint32_t>(plan->zero_point));
+                                              static_cast<std::uint32_t>(sum) *
+                                                  static_cast<std::uint32_t>(plan->zero_point));
     if (plan->linear) plan->offset[f] = constants.offset[f];
     plan->multiplier[f] = constants.x_scale * constants.weight_scale[f] / plan->y_scale;
     for (int r = 0; r < plan->rank; ++r) {
@@ -151,37 +175,44 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
     if (made) join_planes(weights, count, joined);
     weights = {joined, nullptr, Stored::kBytes};
   }
-  if (made && square && plan->top <= kWinogradTop) made = pack_weights(kernels, weights, true, plan);
-  if (made && plan->chunk == 0) made = pack_weights(kernels, weights, false, plan);
-  std::free(joined);
+  if (made && square && plan->top <= kTopOfTwo) made = add_form(kernels, weights, 2, plan);
+  if (made && square && plan->top <= kTopOfFour && !plan->paired &&
+      g.filters * g.channels <= kMostOfFour) {
+    made = add_form(kernels, weights, 4, plan);
+  }
+  if (made && plan->form_count == 0) made = add_form(kernels, weights, 1, plan);
   const std::int64_t filters = std::int64_t{plan->blocks} * plan->outputs;
   made = made && allocate(&plan->bias, filters) && allocate(&plan->multiplier, filters) &&
          allocate(&plan->offset, plan->linear ? filters : 0) &&
          allocate(&plan->up, filters * plan->rank) &&
          allocate(&plan->down, std::int64_t{plan->rank_blocks} * plan->branch_positions *
                                    g.channels * plan->outputs);
-  if (!made) {
+  if (made) {
+    set_constants(kernels, constants, weights, plan);
+    pack_down(constants.down, plan);
+  } else {
     free_conv_plan(plan);
-    return false;
   }
-  plan->wide = plan->chunk == 0 || largest_code(kernels, *plan) > kernels.conv.most_code;
-  if (plan->wide) plan->chunk = plan->steps;
-  set_constants(kernels, constants, plan);
-  pack_down(constants.down, plan);
-  return true;
+  std::free(joined);
+  return made;
 }
 
 void free_conv_plan(ConvPlan* plan) {
-  std::free(plan->weights);
-  std::free(plan->start);
+  for (ConvForm& form : plan->forms) free_form(&form);
+  plan->form_count = 0;
   std::free(plan->bias);
   std::free(plan->multiplier);
   std::free(plan->offset);
   std::free(plan->up);
   std::free(plan->down);
-  plan->weights = nullptr;
-  plan->start = plan->bias = nullptr;
+  plan->bias = nullptr;
   plan->multiplier = plan->offset = plan->up = plan->down = nullptr;
+}
+
+bool keeps_weights(const ConvPlan& plan) {
+  bool all = true;
+  for (int i = 0; i < plan.form_count; ++i) all = all && plan.forms[i].weights != nullptr;
+  return all;
 }
 
 }  // namespace quantface

@@ -16,10 +16,10 @@
 // channels last. Products of 4-bit numbers are summed in int16 for as
 // long as no sum of these very weights can leave it, then in int32.
 //
-//   3x3, stride 1   Winograd's F(2x2, 3x3): 16 products of matrices instead of 36 for four pixels.
-//                   Its transforms are integers here, so the sums stay exact: codes up to 63
-//                   become bytes from 0 to 252 or from -126 to 126, and weights are doubled per
-//                   axis, which multiplies every sum by 4.
+//   3x3, stride 1   Winograd's F(2x2, 3x3) or F(4x4, 3x3) of integers, as points.inc.h has them: 16
+//                   products of matrices instead of 36, or 46 instead of 144. Sums stay exact, 4 or 16
+//                   times the true ones: codes up to 63, or up to 15, become bytes from 0 to 252 or
+//                   from -126 to 126.
 //   others          one product of matrices per tap
 //
 // Kernels know no ONNX Runtime types.
@@ -32,10 +32,11 @@ namespace quantface {
 
 struct Kernels;
 
-constexpr int kBlockPixels = 48;    // output pixels of one block, or twice its Winograd tiles
+constexpr int kBlockPixels = 48;    // output pixels of one block, or as many times its tiles' edge
 constexpr int kBranchPixels = 120;  // the same of the branch, or as many times its tiles' edge
 constexpr int kMaxTaps = 64;
-constexpr std::int64_t kSlabBytes = 2 << 20;  // of padded codes: a slab stays in the caches
+constexpr std::int64_t kSlabBytes = 2 << 20;    // of padded codes: a slab stays in the caches
+constexpr std::int64_t kSlabOfBands = 8 << 20;  // where weights are put in order for each slab
 
 struct ConvGeometry {
   std::int64_t channels = 0, filters = 0;
@@ -62,12 +63,25 @@ struct ConvWeights {
 constexpr std::int64_t kKeptBytes = 1 << 20;
 constexpr std::int64_t kBandBytes = 4 << 20;
 
-// Weights and constants in the order in which one instruction set reads them.
+// How products are summed: in int16; pairs of them in int16, pairs in int32; all in int32.
+enum class Sums { kShort, kPairs, kWide };
+
+// Weights in the order in which one instruction set reads them, for tiles of one size.
+struct ConvForm {
+  int edge = 1;       // of a tile in pixels: 2 or 4 by Winograd, 1 tap by tap
+  int positions = 0;  // taps, or 16, or 46
+  Sums sums = Sums::kShort;
+  std::int64_t position_bytes = 0;    // from the weights of one position to those of the next
+  std::int8_t* weights = nullptr;     // (blocks, positions, steps + gap, outputs, 4), or null
+  std::int32_t* start = nullptr;      // (blocks, positions, outputs), where sums begin
+  std::uint64_t* ends = nullptr;      // (blocks, positions, end_words): a bit for each step after which
+                                      // sums in int16 go to those in int32, of kShort
+};
+
+// Weights and constants of a layer.
 struct ConvPlan {
   ConvGeometry geometry;
-  bool winograd = false;
   bool paired = false;  // whether rows and columns 1 and 2 of every tile are the same
-  bool wide = false;  // a pair of products may leave int16: every sum is int32
   int top = 255;      // largest code
   int zero_point = 0;
   float y_scale = 1;
@@ -77,11 +91,8 @@ struct ConvPlan {
   int outputs = 0;    // filters of one block
   int blocks = 0;
   int steps = 0;      // of four channels
-  int positions = 0;  // taps, or 16
-  std::int64_t position_bytes = 0;  // from the weights of one to those of the next
-  int chunk = 0;      // steps until sums in int16 are added to those in int32
-  std::int8_t* weights = nullptr;     // (blocks, positions, steps + gap, outputs, 4), or null
-  std::int32_t* start = nullptr;      // (blocks, positions, outputs), where sums begin
+  int form_count = 0;
+  ConvForm forms[2];                  // of which a call takes the one that is faster for its image
   std::int32_t* bias = nullptr;       // (blocks, outputs)
   float* multiplier = nullptr;        // (blocks, outputs)
   float* offset = nullptr;            // (blocks, outputs), of a linear layer
@@ -92,9 +103,29 @@ struct ConvPlan {
   float* down = nullptr;              // (rank_blocks, positions, channels, outputs)
 };
 
+static inline std::int64_t end_words(const ConvPlan& plan) { return (plan.steps + 63) / 64; }
+
 // Whether a position of Winograd's transforms with tiles of so many rows is 0 everywhere.
 static inline bool vanishes(const ConvPlan& plan, int position, int edge) {
   return plan.paired && (position / edge == 2 || position % edge == 2);
+}
+
+constexpr int kPlainSum = 5;  // the position that adds all codes of a tile's middle, and all taps
+
+// How many codes are added to and taken from each other for a position of Winograd's transforms.
+static constexpr int terms_of(int edge, int position) {
+  if (edge == 2) return 4;
+  // Of one axis: at 0, 1, -1 and infinity; in the factors of products of complex numbers.
+  constexpr int kReal[] = {2, 4, 4, 2}, kFactors[] = {4, 2, 2};
+  if (position < 16) return kReal[position / 4] * kReal[position % 4];
+  const int factor = kFactors[(position - 16) % 3];
+  return position < 40 ? kReal[(position - 16) / 3 % 4] * factor : 4 * factor;
+}
+
+// What is added to the terms, half of which are negative but at kPlainSum, where none is.
+static constexpr int transform_offset(int edge, bool is_signed, int position, int top) {
+  if (edge == 1 || is_signed != (position == kPlainSum)) return 0;
+  return (is_signed ? -1 : 1) * terms_of(edge, position) / 2 * top;
 }
 
 // What a plan is made of; arrays have ONNX's order.
@@ -111,19 +142,22 @@ struct ConvConstants {
 // Fills `plan`, whose geometry, grids and rank are set, in memory of its own; false without it.
 bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, ConvPlan* plan);
 void free_conv_plan(ConvPlan* plan);
+bool keeps_weights(const ConvPlan& plan);  // so that no call needs its `source`
 
 // One call: sizes and tensors. It goes slab by slab, some rows of the output of one image.
 struct ConvCall {
   const ConvPlan* plan = nullptr;
+  const ConvForm* form = nullptr;  // of the plan's
   std::int64_t images = 0, height = 0, width = 0, out_height = 0, out_width = 0;
   std::int64_t padded_width = 0, padded_channels = 0;
   std::int64_t slab_rows = 0;                             // at most
   std::int64_t image = 0, row = 0, rows = 0;              // the slab, its first row and how many
   std::int64_t padded_rows = 0;                           // of its input
-  std::int64_t block_pixels = 0, blocks = 0, groups = 0;  // of the slab's pixels; of filters
+  std::int64_t tile_rows = 0, tile_columns = 0;           // of its output; pixels where the edge is 1
+  std::int64_t block_pixels = 0, blocks = 0, groups = 0;  // of the slab's tiles; of filters
   int first = 0, band = 0;              // blocks of filters whose weights are in order now
-  std::int8_t* weights = nullptr;       // the plan's, or the band's: band_bytes
-  ConvWeights source;                   // what a plan without weights was made of
+  std::int8_t* weights = nullptr;       // the form's, or the band's: band_bytes
+  ConvWeights source;                   // what a form without weights was made of
   const std::uint8_t* codes = nullptr;  // (images, channels, height, width); linear: (width, channels)
   const float* x = nullptr;             // the same shape, or null
   float* y = nullptr;                   // (images, filters, out_height, out_width); (width, filters)
@@ -140,7 +174,7 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call);
 void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, ConvCall* call);
 std::size_t padded_bytes(const ConvCall& call);  // of the slab; 0 if products read the codes
 std::size_t low_bytes(const ConvCall& call);
-std::size_t band_bytes(const ConvCall& call);  // 0 if the plan has weights
+std::size_t band_bytes(const ConvCall& call);  // 0 if the form has weights
 std::int64_t pad_items(const ConvCall& call);   // padded rows
 std::int64_t branch_items(const ConvCall& call);
 std::int64_t conv_items(const ConvCall& call);
@@ -154,6 +188,11 @@ void expand_band(const Kernels& kernels, const ConvCall& call, std::int64_t firs
 // are read at once would share a bank of the cache (5 % of the product's time).
 constexpr std::int64_t kTileGap = 40;
 
+// Sums of a tile, an odd number of lines of the cache where there are several.
+static inline std::int64_t sums_of_tile(const ConvForm& form) {
+  return form.edge > 1 ? form.positions | 1 : 1;
+}
+
 // Offsets in bytes into a task's scratch. Static, as scratch_layout in kernels.h.
 struct ConvScratch {
   std::size_t sums, steps, bytes;
@@ -161,14 +200,15 @@ struct ConvScratch {
 
 static inline ConvScratch conv_scratch(const ConvCall& call, int outputs) {
   const std::size_t rows = static_cast<std::size_t>(call.block_pixels * outputs);
-  const std::size_t positions = call.plan->winograd ? 16 : 1;
+  const ConvForm& form = *call.form;
+  const std::size_t edge = static_cast<std::size_t>(form.edge);
   ConvScratch layout{};
-  if (call.plan->winograd) {
+  if (edge > 1) {
     const std::int64_t tile = call.padded_channels + kTileGap;
-    layout.sums = 16 * static_cast<std::size_t>(call.block_pixels * tile + 63) / 64 * 64;
+    layout.sums = static_cast<std::size_t>((form.positions * call.block_pixels * tile + 63) / 64 * 64);
   }
-  layout.steps = layout.sums + positions * rows * sizeof(std::int32_t);
-  layout.bytes = layout.steps + (call.plan->winograd ? 4 : 1) * rows * sizeof(float);
+  layout.steps = layout.sums + rows * static_cast<std::size_t>(sums_of_tile(form)) * sizeof(std::int32_t);
+  layout.bytes = layout.steps + edge * edge * rows * sizeof(float);
   return layout;
 }
 
@@ -195,19 +235,20 @@ static inline BranchScratch branch_scratch(const ConvCall& call, int outputs) {
   return layout;
 }
 
-// How products are summed: in int16; pairs of them in int16, pairs in int32; all in int32.
-enum class Sums { kShort, kPairs, kWide };
-
 // The kernels of one instruction set.
 struct ConvKernels {
   int lanes;   // filters in a vector
   int rows;    // pixels or tiles taken at once
-  bool narrow;      // sums products in int16
+  int short_run;    // fewer steps in int16 than this do not pay; 0 where none of its sums are
   bool is_signed;   // what Winograd's transform makes of codes
   int most_code;    // that sums other than kWide take, after Winograd's transform
+  // Sets a bit in `ends` for each step after which sums have to leave int16 for none of them to be above
+  // `limit`, and returns how many there are; -1 if a pair of weights alone is. Summed are positive weights
+  // and negative ones, or those without their sign.
+  int (*mark)(const std::int8_t* weights, int steps, int limit, bool both, std::uint64_t* ends);
   // As expand_weights in conv_weights.h, for weights of four bits and the shapes of most layers.
-  void (*expand)(const ConvPlan& plan, const std::uint8_t* weights, int block, int first, int last,
-                 std::int8_t* to);
+  void (*expand)(const ConvPlan& plan, const ConvForm& form, const std::uint8_t* weights, int block,
+                 int first, int last, std::int8_t* to);
   // Items first to last - 1.
   void (*pad)(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch);
   void (*branch)(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch);

@@ -40,80 +40,77 @@ void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
   }
 }
 
-// V = B^T d B of one tile of 4x4 pixels: sums and differences of codes, brought into the range of a
-// byte by what `start` takes off again. Position p of channel c goes to to[p * plane + c].
+// V = B^T d B of one tile of codes, brought into the range of a byte by what `start` takes off again.
+// Position p of channel c goes to to[p * plane + c].
+template <int kEdge>
 void transform_tile(const std::uint8_t* from, std::ptrdiff_t row, std::ptrdiff_t depth, int top,
                     std::uint8_t* to, std::ptrdiff_t plane) {
-  const B once = B{} + static_cast<std::uint8_t>(kSigned ? 0 : top);
-  const B twice = once + once;
-  const B most = B{} + static_cast<std::uint8_t>(kSigned ? 2 * top : 0);
+  constexpr int kPositions = kEdge == 2 ? 16 : 46;
+  std::uint8_t offsets[kPositions];
+#pragma GCC unroll 46
+  for (int p = 0; p < kPositions; ++p) {
+    offsets[p] = static_cast<std::uint8_t>(transform_offset(kEdge, kSigned, p, top));
+  }
   for (std::ptrdiff_t c = 0; c < depth; c += kBytes) {
-    B v[4][4];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      B d[4];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) d[i] = load_as<B>(from + i * row + j * depth + c);
-      v[0][j] = d[0] - d[2] + once;
-      v[1][j] = d[1] + d[2];
-      v[2][j] = d[2] - d[1] + once;
-      v[3][j] = d[1] - d[3] + once;
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      std::uint8_t* at = to + 4 * i * plane + c;
-      store_as(at, v[i][0] - v[i][2] + twice);
-      store_as(at + plane, i == 1 ? v[i][1] + v[i][2] - most : v[i][1] + v[i][2]);
-      store_as(at + 2 * plane, v[i][2] - v[i][1] + twice);
-      store_as(at + 3 * plane, v[i][1] - v[i][3] + twice);
-    }
+    B v[kPositions];
+    transform_codes<kEdge>([&](int i, int j) { return load_as<B>(from + i * row + j * depth + c); }, v);
+#pragma GCC unroll 46
+    for (int p = 0; p < kPositions; ++p) store_as(to + p * plane + c, v[p] + offsets[p]);
   }
 }
 
 struct ConvBlock {
   const ConvCall& c;
   const ConvPlan& plan;
-  std::uint8_t* transformed;  // (16, block_pixels, tile_bytes)
-  std::int32_t* sums;         // (16 or 1, block_pixels, kOutputs)
-  float* steps;               // (1 or 2, pixels, kOutputs): codes less their zero point, then y
+  const ConvForm& form;
+  std::uint8_t* transformed;  // (positions, block_pixels, tile_bytes)
+  std::int32_t* sums;         // (block_pixels, positions + gap or 1, kOutputs)
+  float* steps;               // (edge, pixels, kOutputs): codes less their zero point, then y
   std::int64_t begin = 0, count = 0;  // pixels or tiles of this block
   std::ptrdiff_t taps[kMaxTaps];
 
-  ConvBlock(const ConvCall& call, void* scratch) : c(call), plan(*call.plan) {
+  ConvBlock(const ConvCall& call, void* scratch) : c(call), plan(*call.plan), form(*call.form) {
     const ConvScratch layout = conv_scratch(call, kOutputs);
     char* base = static_cast<char*>(scratch);
     transformed = reinterpret_cast<std::uint8_t*>(base);
     sums = reinterpret_cast<std::int32_t*>(base + layout.sums);
     steps = reinterpret_cast<float*>(base + layout.steps);
     const std::int64_t width = plan.geometry.kernel[1];
-    for (int i = 0; i < plan.positions; ++i) {
+    for (int i = 0; i < form.positions; ++i) {
       taps[i] = (i / width * c.padded_width + i % width) * c.padded_channels;
     }
-    const std::int64_t plane = c.block_pixels * kOutputs;
-    for (int i = 0; plan.winograd && i < plan.positions; ++i) {  // nothing is written there
-      if (vanishes(plan, i, 4)) __builtin_memset(sums + i * plane, 0, plane * sizeof *sums);
+    for (std::int64_t i = 0; plan.paired && i < c.block_pixels * sums_row(); i += kOutputs) {
+      __builtin_memset(sums + i, 0, kOutputs * sizeof *sums);  // what vanishes is not written
     }
   }
 
-  template <Sums kSums>
   void run(std::int64_t item) {
     const std::int64_t group = item % c.groups, block = item / c.groups;
     begin = block * c.block_pixels;
-    const std::int64_t rows = plan.winograd ? (c.rows + 1) / 2 : c.rows;
-    const std::int64_t columns = plan.winograd ? (c.out_width + 1) / 2 : c.out_width;
-    const std::int64_t left = rows * columns - begin;
+    const std::int64_t left = c.tile_rows * c.tile_columns - begin;
     count = left < c.block_pixels ? left : c.block_pixels;
     const int first = static_cast<int>(c.first + c.band * group / c.groups);
     const int last = static_cast<int>(c.first + c.band * (group + 1) / c.groups);
-    if (plan.winograd) transform(columns);
+    if (form.edge == 2) run_tiles<2>(first, last);
+    if (form.edge == 4) run_tiles<4>(first, last);
+    for (int filters = first; filters < last && form.edge == 1; ++filters) {
+      multiply_pixels(filters);
+      plan.linear ? finish_lines(filters) : finish_pixels(filters);
+    }
+  }
+
+  template <int kEdge>
+  void run_tiles(int first, int last) {
+    const std::int64_t depth = c.padded_channels;
+    for (std::int64_t t = 0; t < count; ++t) {
+      const std::int64_t tile = begin + t;
+      transform_tile<kEdge>(padded_at(tile / c.tile_columns * kEdge, tile % c.tile_columns * kEdge),
+                            c.padded_width * depth, depth, plan.top, transformed + t * tile_bytes(),
+                            c.block_pixels * tile_bytes());
+    }
     for (int filters = first; filters < last; ++filters) {
-      if (plan.winograd) {
-        multiply_tiles<kSums>(filters);
-        finish_tiles(filters, columns);
-      } else {
-        multiply_pixels<kSums>(filters);
-        plan.linear ? finish_lines(filters) : finish_pixels(filters);
-      }
+      multiply_tiles(filters);
+      finish_tiles<kEdge>(filters);
     }
   }
 
@@ -121,105 +118,106 @@ struct ConvBlock {
     return c.pixels + (row * c.padded_width + column) * c.padded_channels;
   }
 
+  std::int64_t sums_row() const { return sums_of_tile(form) * kOutputs; }
+
   std::int64_t tile_bytes() const { return c.padded_channels + kTileGap; }
 
-  void transform(std::int64_t columns) {
-    const std::int64_t depth = c.padded_channels;
-    for (std::int64_t t = 0; t < count; ++t) {
-      const std::int64_t tile = begin + t;
-      transform_tile(padded_at(tile / columns * 2, tile % columns * 2), c.padded_width * depth,
-                     depth, plan.top, transformed + t * tile_bytes(),
-                     c.block_pixels * tile_bytes());
-    }
+  // Sums of `taps` in a row, from one position's weights on, for the rows of codes.
+  void multiply(const std::uint8_t* const* rows, int position, int tap_count, int filters,
+                std::int32_t* to) const {
+    const auto product = form.sums == Sums::kWide    ? byte_product<Sums::kWide>
+                         : form.sums == Sums::kPairs ? byte_product<Sums::kPairs>
+                                                     : byte_product<Sums::kShort>;
+    const std::int64_t block = filters - c.first, block_bytes = form.positions * form.position_bytes;
+    const std::int64_t start = std::int64_t{filters} * form.positions + position;
+    product(rows, taps, tap_count, plan.steps, form.ends + start * end_words(plan),
+            c.weights + block * block_bytes + position * form.position_bytes,
+            form.start + start * kOutputs, to, sums_row());
   }
 
-  template <Sums kSums>
   void multiply_tiles(int filters) {
-    const std::int8_t* weights = c.weights + (filters - c.first) * 16 * plan.position_bytes;
-    for (int position = 0; position < 16; ++position) {
+    for (int position = 0; position < form.positions; ++position) {
       if (vanishes(plan, position, 4)) continue;
-      const std::int64_t at = std::int64_t{filters} * 16 + position;
       for (std::int64_t t = 0; t < count; t += kRows) {
         const std::uint8_t* rows[kRows];
         for (int r = 0; r < kRows; ++r) {
           rows[r] = transformed + (position * c.block_pixels + t + r) * tile_bytes();
         }
-        byte_product<kSums>(rows, taps, 1, plan.steps, plan.chunk,
-                            weights + position * plan.position_bytes, plan.start + at * kOutputs,
-                            sums + (position * c.block_pixels + t) * kOutputs, kOutputs);
+        multiply(rows, position, 1, filters, sums + t * sums_row() + position * kOutputs);
       }
     }
   }
 
-  template <Sums kSums>
   void multiply_pixels(int filters) {
     const ConvGeometry& g = plan.geometry;
-    const std::int64_t block_bytes = plan.positions * plan.position_bytes;
     for (std::int64_t p = 0; p < count; p += kRows) {
       const std::uint8_t* rows[kRows];
       for (int r = 0; r < kRows; ++r) {
         const std::int64_t pixel = begin + (p + r < count ? p + r : count - 1);
         rows[r] = padded_at(pixel / c.out_width * g.stride[0], pixel % c.out_width * g.stride[1]);
       }
-      byte_product<kSums>(rows, taps, plan.positions, plan.steps, plan.chunk,
-                          c.weights + (filters - c.first) * block_bytes,
-                          plan.start + std::int64_t{filters} * plan.positions * kOutputs,
-                          sums + p * kOutputs, kOutputs);
+      multiply(rows, 0, form.positions, filters, sums + p * kOutputs);
     }
   }
 
-  // Output codes less their zero point, as floats.
-  ALWAYS_INLINE F requantize(I total, int filters, int v) const {
-    const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23: adding it rounds half to even
-    const F low = F{} - static_cast<float>(plan.y_zero);
-    const F high = low + 255.0f;
-    const std::int64_t at = std::int64_t{filters} * kOutputs + v * kWidth;
-    const I sum = total + load_as<I>(plan.bias + at);
-    const F step = __builtin_convertvector(sum, F) * load(plan.multiplier + at);
-    const F above = step > low ? step : low;
-    return ((above < high ? above : high) + rounder) - rounder;
-  }
+  // What sums become: output codes less their zero point, as floats.
+  struct Requantized {
+    I bias;
+    F multiplier, low, high;
 
-  // Y = A^T M A / 4, where M has the sums of the 16 positions.
-  void finish_tiles(int filters, std::int64_t columns) {
-    const std::int64_t plane = c.block_pixels * kOutputs, row = 2 * plane;
-    for (std::int64_t t = 0; t < count; ++t) {
-#pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v) {
-        const std::int32_t* from = sums + t * kOutputs + v * kWidth;
-        float* to = steps + 2 * t * kOutputs + v * kWidth;
-        I above[4], below[4];
+    Requantized(const ConvPlan& plan, std::int64_t filter)
+        : bias(load_as<I>(plan.bias + filter)),
+          multiplier(load(plan.multiplier + filter)),
+          low(F{} - static_cast<float>(plan.y_zero)),
+          high(low + 255.0f) {}
+
+    ALWAYS_INLINE F operator()(I total) const {
+      const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23: adding it rounds half to even
+      const F step = __builtin_convertvector(total + bias, F) * multiplier;
+      const F above = step > low ? step : low;
+      return ((above < high ? above : high) + rounder) - rounder;
+    }
+  };
+
+  // Y = A^T M A, where M has the sums of all positions.
+  template <int kEdge>
+  void finish_tiles(int filters) {
+    constexpr int kShift = kEdge == 2 ? 2 : 4;
+    const std::int64_t row = kEdge * c.block_pixels * kOutputs;
+    for (int v = 0; v < kOutputs; v += kWidth) {
+      const Requantized requantized(plan, std::int64_t{filters} * kOutputs + v);
+      for (std::int64_t t = 0; t < count; ++t) {
+        const std::int32_t* from = sums + t * sums_row() + v;
+        float* to = steps + kEdge * t * kOutputs + v;
+        I y[kEdge][kEdge];
+        transform_sums<kEdge>([&](int p) { return load_as<I>(from + p * kOutputs); }, y);
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-          I m[4];
+        for (int i = 0; i < kEdge; ++i) {
 #pragma GCC unroll 4
-          for (int i = 0; i < 4; ++i) m[i] = load_as<I>(from + (4 * i + j) * plane);
-          above[j] = m[0] + m[1] + m[2];
-          below[j] = m[1] - m[2] - m[3];
+          for (int j = 0; j < kEdge; ++j) {
+            store(to + i * row + j * kOutputs, requantized(y[i][j] >> kShift));
+          }
         }
-        store(to, requantize((above[0] + above[1] + above[2]) >> 2, filters, v));
-        store(to + kOutputs, requantize((above[1] - above[2] - above[3]) >> 2, filters, v));
-        store(to + row, requantize((below[0] + below[1] + below[2]) >> 2, filters, v));
-        store(to + row + kOutputs, requantize((below[1] - below[2] - below[3]) >> 2, filters, v));
       }
     }
     for (std::int64_t t = 0; t < count;) {  // tiles of one row
-      const std::int64_t y = (begin + t) / columns * 2, x = (begin + t) % columns * 2;
-      std::int64_t tiles = columns - x / 2;
+      const std::int64_t y = (begin + t) / c.tile_columns * kEdge;
+      const std::int64_t x = (begin + t) % c.tile_columns * kEdge;
+      std::int64_t tiles = c.tile_columns - x / kEdge;
       if (tiles > count - t) tiles = count - t;
-      const std::int64_t width = 2 * tiles < c.out_width - x ? 2 * tiles : c.out_width - x;
-      for (int i = 0; i < 2 && y + i < c.rows; ++i) {
-        emit(steps + i * row + 2 * t * kOutputs, width, (y + i) * c.out_width + x, filters);
+      const std::int64_t width = kEdge * tiles < c.out_width - x ? kEdge * tiles : c.out_width - x;
+      for (int i = 0; i < kEdge && y + i < c.rows; ++i) {
+        emit(steps + i * row + kEdge * t * kOutputs, width, (y + i) * c.out_width + x, filters);
       }
       t += tiles;
     }
   }
 
   void finish_pixels(int filters) {
-    for (std::int64_t p = 0; p < count; ++p) {
-      for (int v = 0; v < 2; ++v) {
-        const std::int64_t at = p * kOutputs + v * kWidth;
-        store(steps + at, requantize(load_as<I>(sums + at), filters, v));
+    for (int v = 0; v < kOutputs; v += kWidth) {
+      const Requantized requantized(plan, std::int64_t{filters} * kOutputs + v);
+      for (std::int64_t p = v; p < count * kOutputs; p += kOutputs) {
+        store(steps + p, requantized(load_as<I>(sums + p)));
       }
     }
     emit(steps, count, begin, filters);
@@ -281,17 +279,10 @@ struct ConvBlock {
   }
 };
 
-template <Sums kSums>
-void run_blocks(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
-  ConvBlock block(call, scratch);
-  for (std::int64_t item = first; item < last; ++item) block.run<kSums>(item);
-}
-
 void run_conv(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
-  if (call.plan->wide) return run_blocks<Sums::kWide>(call, first, last, scratch);
-  if (call.plan->chunk < kShortChunk) return run_blocks<Sums::kPairs>(call, first, last, scratch);
-  run_blocks<Sums::kShort>(call, first, last, scratch);
+  ConvBlock block(call, scratch);
+  for (std::int64_t item = first; item < last; ++item) block.run(item);
 }
 
-constexpr ConvKernels kConvKernels = {kWidth,       kRows,    kNarrow,    kSigned, kMostCode,
-                                     expand_steps, pad_rows, run_branch, run_conv};
+constexpr ConvKernels kConvKernels = {kWidth,    kRows,        kShortRun, kSigned,    kMostCode,
+                                     mark_sums, expand_steps, pad_rows,  run_branch, run_conv};

@@ -1,4 +1,6 @@
 // Sizes and blocks of one call of a convolution.
+#include <algorithm>
+
 #include "conv_weights.h"
 #include "rotation.h"
 
@@ -6,6 +8,7 @@ namespace quantface {
 namespace {
 
 constexpr std::int64_t kItems = 16;    // enough for threads to share
+constexpr std::int64_t kTransformedBytes = 320 << 10;  // of a block's tiles, about what a second-level cache has room for
 constexpr std::int64_t kSlabStep = 4;  // rows of the largest tiles
 
 // Blocks of at most `most` pixels, whole rounds of `rows` and about alike.
@@ -15,6 +18,24 @@ void share(std::int64_t pixels, std::int64_t most, std::int64_t rows, std::int64
   const std::int64_t wanted = (rounds * rows + most - 1) / most;
   *block = (rounds + wanted - 1) / wanted * rows;
   *blocks = (pixels + *block - 1) / *block;
+}
+
+// The form whose products, and weights that have to be put in order for them, take less: in rounds of
+// one position's. Putting weights in order takes as long as a round of their products.
+const ConvForm* form_for(const Kernels& kernels, const ConvCall& c) {
+  const ConvForm* best = nullptr;
+  std::int64_t least = 0;
+  for (int i = 0; i < c.plan->form_count; ++i) {
+    const ConvForm& form = c.plan->forms[i];
+    const std::int64_t tiles = (c.out_height + form.edge - 1) / form.edge *
+                               ((c.out_width + form.edge - 1) / form.edge);
+    const std::int64_t rounds = (tiles + kernels.conv.rows - 1) / kernels.conv.rows;
+    const std::int64_t cost = form.positions * (rounds + (form.weights == nullptr ? 1 : 0));
+    if (best != nullptr && cost >= least) continue;
+    best = &form;
+    least = cost;
+  }
+  return best;
 }
 
 }  // namespace
@@ -28,17 +49,18 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
   if (height < g.kernel[0] || c.padded_width < g.kernel[1]) return false;
   c.out_height = (height - g.kernel[0]) / g.stride[0] + 1;
   c.out_width = (c.padded_width - g.kernel[1]) / g.stride[1] + 1;
-  if (plan.winograd) c.padded_width = (c.out_width + 1) / 2 * 2 + 2;
+  c.form = form_for(kernels, c);
+  const std::int64_t edge = c.form->edge;
+  if (edge > 1) c.padded_width = (c.out_width + edge - 1) / edge * edge + 2;
   const std::int64_t vector = 4 * kernels.conv.lanes;
   c.padded_channels = (g.channels + vector - 1) / vector * vector;
   if (plan.linear && g.channels % 4 == 0) c.padded_channels = g.channels;
   c.low_row = std::int64_t{plan.rank_blocks} * plan.outputs;
   c.slab_rows = c.out_height;
-  if (plan.weights != nullptr) {  // others would have to be put in order for every slab
-    const std::int64_t row = g.stride[0] * c.padded_width * c.padded_channels;
-    const std::int64_t slabs = (c.out_height * row + kSlabBytes - 1) / kSlabBytes;
-    c.slab_rows = ((c.out_height + slabs - 1) / slabs + kSlabStep - 1) / kSlabStep * kSlabStep;
-  }
+  const std::int64_t row = g.stride[0] * c.padded_width * c.padded_channels;
+  const std::int64_t most = c.form->weights != nullptr ? kSlabBytes : kSlabOfBands;
+  const std::int64_t slabs = (c.out_height * row + most - 1) / most;
+  c.slab_rows = ((c.out_height + slabs - 1) / slabs + kSlabStep - 1) / kSlabStep * kSlabStep;
   set_slab(kernels, 0, 0, call);
   return true;
 }
@@ -51,23 +73,22 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   c.row = row;
   c.rows = c.out_height - row < c.slab_rows ? c.out_height - row : c.slab_rows;
   c.padded_rows = (c.rows - 1) * g.stride[0] + g.kernel[0];
-  std::int64_t pixels = c.rows * c.out_width;
-  std::int64_t most = kBlockPixels;
-  if (plan.winograd) {
-    const std::int64_t tile_rows = (c.rows + 1) / 2, tile_columns = (c.out_width + 1) / 2;
-    c.padded_rows = 2 * tile_rows + 2;
-    pixels = tile_rows * tile_columns;
-    most /= 2;
-  }
-  share(pixels, most, kernels.conv.rows, &c.block_pixels, &c.blocks);
+  const std::int64_t edge = c.form->edge;
+  c.tile_rows = (c.rows + edge - 1) / edge;
+  c.tile_columns = (c.out_width + edge - 1) / edge;
+  if (edge > 1) c.padded_rows = edge * c.tile_rows + 2;
+  std::int64_t most = kBlockPixels / edge;
+  const std::int64_t tile = c.form->positions * (c.padded_channels + kTileGap);
+  if (edge > 1 && most * tile > kTransformedBytes) most = std::max(kTransformedBytes / tile, std::int64_t{1});
+  share(c.tile_rows * c.tile_columns, most, kernels.conv.rows, &c.block_pixels, &c.blocks);
   const std::int64_t rows = (c.rows + plan.branch_tile - 1) / plan.branch_tile;
   const std::int64_t columns = (c.out_width + plan.branch_tile - 1) / plan.branch_tile;
   share(rows * columns, kBranchPixels / plan.branch_tile, kernels.conv.rows, &c.low_block,
         &c.low_blocks);
   c.first = 0;
   c.band = plan.blocks;
-  if (plan.weights == nullptr) {
-    const std::int64_t bands = (plan.blocks * block_bytes(plan) + kBandBytes - 1) / kBandBytes;
+  if (c.form->weights == nullptr) {
+    const std::int64_t bands = (plan.blocks * block_bytes(*c.form) + kBandBytes - 1) / kBandBytes;
     c.band = static_cast<int>((plan.blocks + bands - 1) / bands);
   }
   const std::int64_t wanted = (kItems + c.blocks - 1) / c.blocks;
@@ -75,7 +96,7 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
 }
 
 std::size_t band_bytes(const ConvCall& c) {
-  return c.plan->weights == nullptr ? static_cast<std::size_t>(c.band * block_bytes(*c.plan)) : 0;
+  return c.form->weights == nullptr ? static_cast<std::size_t>(c.band * block_bytes(*c.form)) : 0;
 }
 
 std::size_t padded_bytes(const ConvCall& c) {

@@ -11,19 +11,21 @@ void join_planes(const ConvWeights& weights, std::int64_t count, std::int8_t* to
 // Puts steps first to last - 1 of one block of filters into `to`, where the block begins: (positions,
 // steps, outputs, 4), with 0 for channels that do not exist and anything for filters. The weights are
 // not in planes. False where a transformed weight is not a byte.
-bool expand_weights(const Kernels& kernels, const ConvPlan& plan, const ConvWeights& weights,
-                    int block, int first, int last, std::int8_t* to);
+bool expand_weights(const Kernels& kernels, const ConvPlan& plan, const ConvForm& form,
+                    const ConvWeights& weights, int block, int first, int last, std::int8_t* to);
 
 // Bytes of one block's weights in that order.
-std::int64_t block_bytes(const ConvPlan& plan);
+std::int64_t block_bytes(const ConvForm& form);
 
-// sums[position][output] of a block's weights.
-void sum_weights(const ConvPlan& plan, const std::int8_t* block, std::int32_t* sums);
+// sums[position] of one filter's weights in that order, over all channels. They are not in planes.
+void sum_weights(const ConvPlan& plan, const ConvForm& form, const ConvWeights& weights,
+                 std::int64_t filter, std::int32_t* sums);
 
 // The largest code, or byte that Winograd's transform makes of codes, without its sign.
-int largest_code(const Kernels& kernels, const ConvPlan& plan);
+int largest_code(const Kernels& kernels, const ConvPlan& plan, const ConvForm& form, int position);
 
-// At most `chunk` steps whose sums stay in int16, whatever the codes; 0 if one pair may leave it.
-int longest_chunk(const Kernels& kernels, const ConvPlan& plan, const std::int8_t* block, int chunk);
+// Marks where one position's sums in a block have to leave int16, as ConvKernels::mark does.
+int mark_ends(const Kernels& kernels, const ConvPlan& plan, const ConvForm& form, int position,
+              const std::int8_t* weights, std::uint64_t* ends);
 
 }  // namespace quantface

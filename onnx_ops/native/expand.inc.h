@@ -3,6 +3,55 @@
 
 typedef std::uint8_t B __attribute__((vector_size(4 * kWidth)));
 typedef std::uint16_t Pairs __attribute__((vector_size(4 * kWidth)));
+typedef std::int16_t Halves __attribute__((vector_size(4 * kWidth)));
+
+// Sums of the weights' pairs that products take, of each sign.
+struct PairSums {
+  Halves plus[2] = {}, minus[2] = {};
+
+  ALWAYS_INLINE void add(const PairSums& other) {
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      plus[v] += other.plus[v];
+      minus[v] += other.minus[v];
+    }
+  }
+
+  ALWAYS_INLINE bool above(Halves limit, bool both) const {
+    typedef std::int64_t Longs __attribute__((vector_size(4 * kWidth)));
+    Halves found = {};
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      found |= both ? (Halves)(plus[v] + minus[v] > limit)
+                    : (Halves)(plus[v] > limit) | (Halves)(minus[v] > limit);
+    }
+    std::int64_t any = 0;
+    for (int i = 0; i < kWidth / 2; ++i) any |= ((Longs)found)[i];
+    return any != 0;
+  }
+};
+
+int mark_sums(const std::int8_t* weights, int steps, int limit, bool both, std::uint64_t* ends) {
+  const Halves zero = {}, most = zero + static_cast<std::int16_t>(limit);
+  PairSums sums;
+  int count = 0;
+  for (int step = 0; step < steps; ++step, weights += 4 * kOutputs) {
+    PairSums alone;
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      const Halves pair = load_as<Halves>(weights + v * kBytes), even = pair << 8 >> 8, odd = pair >> 8;
+      alone.plus[v] = (even > zero ? even : zero) + (odd > zero ? odd : zero);
+      alone.minus[v] = alone.plus[v] - even - odd;
+    }
+    sums.add(alone);
+    if (!sums.above(most, both)) continue;
+    if (alone.above(most, both)) return -1;
+    ends[(step - 1) / 64] |= std::uint64_t{1} << (step - 1) % 64;
+    sums = alone;
+    ++count;
+  }
+  return count;
+}
 
 // The bytes that hold taps t to t + 3 of four channels, four bytes for each tap; `from` is where tap
 // t of the first channel is.
@@ -58,10 +107,16 @@ void expand_points(const std::uint8_t** rows, int first, int last, std::int8_t* 
   }
 }
 
+template <int kPositions>
+ALWAYS_INLINE void put_positions(const B* values, std::int8_t* to, std::ptrdiff_t position) {
+#pragma GCC unroll 46
+  for (int p = 0; p < kPositions; ++p) store_as(to + p * position, values[p]);
+}
+
 // Steps first to last - 1 of a block of filters, of nine taps and a multiple of four channels, or of
 // one tap and a multiple of sixteen. For filters that do not exist stands a copy of the last one.
-void expand_steps(const ConvPlan& plan, const std::uint8_t* weights, int block, int first, int last,
-                  std::int8_t* to) {
+void expand_steps(const ConvPlan& plan, const ConvForm& form, const std::uint8_t* weights, int block,
+                  int first, int last, std::int8_t* to) {
   const std::int64_t step_bytes = 2 * plan.geometry.kernel[0] * plan.geometry.kernel[1];
   const std::uint8_t* rows[kOutputs];
   for (int i = 0; i < kOutputs; ++i) {
@@ -69,7 +124,7 @@ void expand_steps(const ConvPlan& plan, const std::uint8_t* weights, int block, 
     rows[i] = weights + ((wanted < most ? wanted : most) * plan.steps + first) * step_bytes;
   }
   if (step_bytes == 2) return expand_points(rows, first, last, to);
-  const std::ptrdiff_t position = plan.position_bytes;
+  const std::ptrdiff_t position = form.position_bytes;
   for (int step = first; step < last; ++step) {
     float bytes[9 * kOutputs];
     for (int i = 0; i < kOutputs; i += 4) gather_taps(rows + i, bytes + i);
@@ -80,27 +135,16 @@ void expand_steps(const ConvPlan& plan, const std::uint8_t* weights, int block, 
       B g[9];
 #pragma GCC unroll 9
       for (int t = 0; t < 9; ++t) g[t] = tap_of(bytes + t * kOutputs + v * kWidth, t);
-      if (!plan.winograd) {
-#pragma GCC unroll 9
-        for (int t = 0; t < 9; ++t) store_as(at + t * position, g[t]);
-        continue;
-      }
-      B d[4][3];  // U = G g G^T with G twice the usual one
-#pragma GCC unroll 3
-      for (int j = 0; j < 3; ++j) {
-        const B sum = g[j] + g[6 + j];
-        d[0][j] = g[j] + g[j];
-        d[1][j] = sum + g[3 + j];
-        d[2][j] = sum - g[3 + j];
-        d[3][j] = g[6 + j] + g[6 + j];
-      }
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        const B sum = d[i][0] + d[i][2];
-        store_as(at + 4 * i * position, d[i][0] + d[i][0]);
-        store_as(at + (4 * i + 1) * position, sum + d[i][1]);
-        store_as(at + (4 * i + 2) * position, sum - d[i][1]);
-        store_as(at + (4 * i + 3) * position, d[i][2] + d[i][2]);
+      if (form.edge == 1) {
+        put_positions<9>(g, at, position);
+      } else if (form.edge == 2) {
+        B u[16];
+        transform_weights<2>(g, u);
+        put_positions<16>(u, at, position);
+      } else {
+        B u[46];
+        transform_weights<4>(g, u);
+        put_positions<46>(u, at, position);
       }
     }
   }

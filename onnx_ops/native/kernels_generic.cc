@@ -87,10 +87,9 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
 }
 
 constexpr int kRows = 2;
-constexpr bool kNarrow = false;
 constexpr bool kSigned = false;
 constexpr int kMostCode = 255;
-constexpr int kShortChunk = 0;
+constexpr int kShortRun = 0;
 
 typedef std::int32_t Sum __attribute__((vector_size(16)));
 

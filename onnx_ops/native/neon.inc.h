@@ -55,14 +55,13 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
 // take 128 off.
 #ifdef __ARM_FEATURE_DOTPROD
 constexpr int kRows = 8;
-constexpr bool kNarrow = false;
+constexpr int kShortRun = 0;
 #else
 constexpr int kRows = 4;
-constexpr bool kNarrow = true;
+constexpr int kShortRun = 1;
 #endif
 constexpr bool kSigned = true;
 constexpr int kMostCode = 127;
-constexpr int kShortChunk = 1;
 
 typedef int8x16_t Dotted;
 

@@ -93,10 +93,10 @@ OrtStatus* run_slab(const ConvKernel& kernel, const OrtKernelContext* context, v
   RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::branch>,
                             branch_items(*call), branch_scratch(*call, plan.outputs).bytes,
                             threads));
-  call->weights = plan.weights == nullptr ? static_cast<std::int8_t*>(band) : plan.weights;
+  call->weights = call->form->weights == nullptr ? static_cast<std::int8_t*>(band) : call->form->weights;
   for (const int most = call->band; call->first < plan.blocks; call->first += most) {
     if (call->band > plan.blocks - call->first) call->band = plan.blocks - call->first;
-    if (plan.weights == nullptr) {
+    if (call->form->weights == nullptr) {
       RETURN_IF_ERROR(run_items(api, context, &work, run_expand, expand_items(*call), 1, threads));
     }
     RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::run>, conv_items(*call),
@@ -181,7 +181,7 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   Inputs inputs;
   for (std::size_t i = 0; i < roles.count; ++i) {
     const Role role = roles.list[i];
-    const bool kept = role != kWeight || kernel.plan.weights != nullptr;
+    const bool kept = role != kWeight || keeps_weights(kernel.plan);
     if (kernel.planned && is_constant(role) && kept) continue;
     const OrtValue* value = nullptr;
     RETURN_IF_ERROR(kernel.api.KernelContext_GetInput(context, i, &value));

@@ -3,11 +3,10 @@
 //
 //   Dotted           a vector of bytes: load_dotted(weights), four_codes(codes) repeated
 //   Dot<sums>        sums of products, four of them per filter and add(codes, weights); total()
-//   kNarrow          whether Dot<kShort> holds no more than int16
 //   add_product      sum += a * b
 //   kSigned          whether it takes codes as signed bytes
 //   kMostCode        largest code that it takes
-//   kShortChunk      fewer steps in int16 than this do not pay
+//   kShortRun        fewer steps in int16 than this do not pay; 0 where Dot<kShort> holds int32
 //   kRows            rows of codes taken at once
 //
 // No function here may have external linkage, as in tile.inc.h.
@@ -44,16 +43,25 @@ __attribute__((noinline)) void product_rows(const std::uint8_t* const* rows, std
   (finish(R, (I)left[R].total(), (I)right[R].total()), ...);
 }
 
+// Steps from `step` on up to the first one with a bit in `ends`, or to the last.
+ALWAYS_INLINE int run_length(const std::uint64_t* ends, int step, int steps) {
+  for (int at = step; at < steps; at = (at / 64 + 1) * 64) {
+    const std::uint64_t word = ends[at / 64] >> at % 64;
+    if (word != 0) return at + __builtin_ctzll(word) + 1 - step;
+  }
+  return steps - step;
+}
+
 // out[r][f] = start[f] + sum of rows[r][tap + c] * w[tap][c][f], for kRows rows. Rows and taps are
-// in bytes; `chunk` steps of four channels are summed before they reach int32.
+// in bytes. Sums of kShort reach int32 after the steps that have a bit in `ends`, of each tap.
 template <Sums kSums>
 void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, int tap_count,
-                  int steps, int chunk, const std::int8_t* w, const std::int32_t* start,
+                  int steps, const std::uint64_t* ends, const std::int8_t* w, const std::int32_t* start,
                   std::int32_t* out, std::ptrdiff_t out_row) {
   const std::int32_t* before = start;
-  for (int tap = 0; tap < tap_count; ++tap) {
-    for (int step = 0; step < steps; step += chunk) {
-      const int count = steps - step < chunk ? steps - step : chunk;
+  for (int tap = 0; tap < tap_count; ++tap, ends += (steps + 63) / 64) {
+    for (int step = 0, count = 0; step < steps; step += count) {
+      count = kSums == Sums::kShort ? run_length(ends, step, steps) : steps;
       product_rows<kSums>(rows, taps[tap] + 4 * step, count, w, before,
                           before == start ? 0 : out_row, out, out_row,
                           std::make_integer_sequence<int, kRows>{});

@@ -5,8 +5,7 @@ constexpr bool kSigned = false;
 constexpr int kMostCode = 255;
 
 #ifdef QUANTFACE_VNNI
-constexpr bool kNarrow = false;
-constexpr int kShortChunk = 1;
+constexpr int kShortRun = 0;
 
 template <Sums>
 struct Dot {
@@ -15,8 +14,7 @@ struct Dot {
   ALWAYS_INLINE Dotted total() const { return sums; }
 };
 #else
-constexpr bool kNarrow = true;
-constexpr int kShortChunk = 3;
+constexpr int kShortRun = 3;
 
 typedef std::int16_t Words __attribute__((vector_size(sizeof(Dotted))));
 typedef std::uint16_t PlusWords __attribute__((vector_size(sizeof(Dotted))));

@@ -36,12 +36,14 @@ LARGE = [  # more than 1 MiB of weights in the kernels' order, which each call m
     (1040, 1010, (1, 1), (1, 1), (0, 0, 0, 0), 2, 3),
     (1030, 1034, (1, 1), (1, 1), (0, 0, 0, 0), 2, 3),
     (640, 440, (3, 3), (1, 1), (1, 1, 1, 1), 3, 3),  # in two bands
+    (300, 340, (3, 3), (1, 1), (1, 1, 1, 1), 22, 25),  # so in tiles of 4x4 pixels
 ]
 SLABS = [  # more than 2 MiB of padded codes, which go slab by slab
     (64, 3, (3, 3), (1, 1), (1, 1, 1, 1), 151, 260),
     (64, 3, (3, 3), (2, 2), (0, 0, 1, 1), 151, 262),
     (64, 3, (1, 1), (1, 1), (0, 0, 0, 0), 130, 301),
     (64, 3, (5, 1), (3, 1), (2, 0, 2, 0), 150, 300),
+    (1500, 16, (3, 3), (1, 1), (1, 1, 1, 1), 77, 78),  # more than 8 MiB, and weights put in order
 ]
 UPSAMPLING = [
     (24, 40, (3, 3), (1, 1), (1, 1, 1, 1), 9, 10),  # rows and columns of a tile in pairs
@@ -81,6 +83,10 @@ class Case:
             self.weight[:] = most - 1
             self.weight[::2] = -most
             self.codes[:] = self.top
+            # And of Winograd's differences: taps and pixels at either end, alike in all channels.
+            signs, ends = draw.integers(0, 2, (filters, 1, *kernel)), (most - 1, -most)
+            self.weight[2:] = np.choose(signs, ends)[2:]
+            self.codes[..., 4:, :] *= draw.integers(0, 2, x_shape[2:], np.uint8)[4:]
         self.bias = draw.integers(-1000, 1000, filters).astype(np.int32)
         self.grid = ConvGrid(
             x_scale=np.float32(0.1),
@@ -193,7 +199,7 @@ def test_upsampling(geometry, bits, every_isa, ops):
 @pytest.mark.parametrize("geometry", SLABS, ids=str)
 def test_large_images(geometry, ops):
     case = Case(geometry, (4, 4), rank=2, batch=2)
-    case.check(ops.session(case.model(), threads=2).run(None, case.feed)[0])
+    case.check(ops.session(case.model(bits=4), threads=2).run(None, case.feed)[0])
 
 
 @pytest.mark.parametrize("channels", [640, 644])
@@ -218,11 +224,12 @@ def test_weights_in_planes_are_those_in_bytes(geometry, bits, every_isa, ops):
             case.check(y)
 
 
-@pytest.mark.parametrize("bits", [(4, 4), (6, 4), (8, 7), (8, 8)], ids=str)
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_the_largest_sums_fit(kernel, bits, every_isa):
+@pytest.mark.parametrize("bits", [(4, 4), (4, 3), (3, 4), (2, 4), (6, 4), (8, 7), (8, 8)], ids=str)
+@pytest.mark.parametrize(("kernel", "side"), [(1, 6), (3, 6), (3, 24)])
+def test_the_largest_sums_fit(kernel, side, bits, every_isa):
+    """Tiles are of 2x2 pixels on the smaller image, of 4x4 on the larger one."""
     pad = kernel // 2
-    geometry = (520, 18, (kernel, kernel), (1, 1), (pad,) * 4, 4, 4)
+    geometry = (520, 18, (kernel, kernel), (1, 1), (pad,) * 4, side, side)
     case = Case(geometry, bits, full=True)
     for y in every_isa(case.model(), case.feed):
         case.check(y)
