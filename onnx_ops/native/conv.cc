@@ -105,7 +105,8 @@ std::int32_t set_start(const Kernels& kernels, const ConvPlan& plan, const ConvF
                        const ConvWeights& weights, std::int64_t filter) {
   std::int32_t sums[kMaxTaps], all = 0;
   sum_weights(plan, form, weights, filter, sums);
-  std::int32_t* start = form.start + filter / plan.outputs * form.positions * plan.outputs + filter % plan.outputs;
+  const std::int64_t block = filter / plan.outputs;
+  std::int32_t* start = form.start + block * form.positions * plan.outputs + filter % plan.outputs;
   for (int position = 0; position < form.positions; ++position, start += plan.outputs) {
     if (form.edge == 1 || position == kPlainSum) all += sums[position];
     *start = -transform_offset(form.edge, kernels.conv.is_signed, position, plan.top) * sums[position];

@@ -8,7 +8,8 @@ namespace quantface {
 namespace {
 
 constexpr std::int64_t kItems = 16;    // enough for threads to share
-constexpr std::int64_t kTransformedBytes = 320 << 10;  // of a block's tiles, about what a second-level cache has room for
+// Of a block's transformed tiles: what a second-level cache has room for beside weights and sums.
+constexpr std::int64_t kTransformedBytes = 320 << 10;
 constexpr std::int64_t kSlabStep = 4;  // rows of the largest tiles
 
 // Blocks of at most `most` pixels, whole rounds of `rows` and about alike.
