@@ -4,14 +4,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 
 #include "rotation.h"
 
 namespace quantface {
 namespace {
 
-// A transformed code of tiles of 2x2 or 4x4 pixels is at most four or sixteen times one.
-constexpr int kTopOfTwo = 63, kTopOfFour = 15;
 // Weights of one tap above which there are no tiles of 4x4 pixels: such layers stand where images are small.
 constexpr std::int64_t kMostOfFour = 1 << 20;
 // Channels above which the branch's tiles are of 2x2 pixels: the factors for 4x4 would leave the cache.
@@ -55,13 +54,15 @@ void free_form(ConvForm* form) {
 }
 
 // Adds the form of tiles of `edge` pixels to the plan: weights in order, or only what a pass over them
-// tells. Tiles of more than one pixel are left out where a transformed weight is not a byte, or a pair of
-// its products not in int16. False without memory.
+// tells. Tiles of more than one pixel are left out where a transformed code or weight is not a byte, or a
+// pair of their products not in int16. False without memory.
 bool add_form(const Kernels& kernels, const ConvWeights& weights, int edge, ConvPlan* plan) {
   const ConvGeometry& g = plan->geometry;
   ConvForm form;
   form.edge = edge;
-  form.positions = edge == 4 ? 46 : edge == 2 ? 16 : static_cast<int>(g.kernel[0] * g.kernel[1]);
+  form.positions = edge > 1 ? tile_positions(edge) : static_cast<int>(g.kernel[0] * g.kernel[1]);
+  bool fit = largest_code(kernels, *plan, form, kPlainSum) <= kernels.conv.most_code;
+  if (!fit && edge > 1) return true;
   // Lines of all positions are written at once: an even number of them would share sets of the cache.
   form.position_bytes = std::int64_t{edge > 1 ? plan->steps | 1 : plan->steps} * plan->outputs * 4;
   const std::int64_t bytes = block_bytes(form), whole = plan->blocks * bytes;
@@ -70,17 +71,14 @@ bool add_form(const Kernels& kernels, const ConvWeights& weights, int edge, Conv
   if (!allocate(&room, keep ? whole : bytes)) return false;
   const std::int64_t positions = std::int64_t{plan->blocks} * form.positions;
   const bool made = allocate(&form.start, positions * plan->outputs) &&
-                    allocate(&form.ends, positions * end_words(*plan));
-  bool fit = true;
+                    allocate(&form.ends, positions * end_words(plan->steps));
   std::int64_t runs = positions;
   for (std::int64_t block = 0; made && block < plan->blocks && (fit || edge == 1); ++block) {
     std::int8_t* to = room + (keep ? block * bytes : 0);
     fit = expand_weights(kernels, *plan, form, weights, static_cast<int>(block), 0, plan->steps, to) && fit;
-    for (int p = 0; p < form.positions && fit; ++p) {
-      fit = largest_code(kernels, *plan, form, p) <= kernels.conv.most_code;
-      if (kernels.conv.short_run == 0 || !fit) continue;
+    for (int p = 0; p < form.positions && fit && kernels.conv.short_run > 0; ++p) {
       const int ends = mark_ends(kernels, *plan, form, p, to + p * form.position_bytes,
-                                 form.ends + (block * form.positions + p) * end_words(*plan));
+                                 form.ends + (block * form.positions + p) * end_words(plan->steps));
       runs += ends;
       fit = ends >= 0;
     }
@@ -100,18 +98,16 @@ bool add_form(const Kernels& kernels, const ConvWeights& weights, int edge, Conv
   return true;
 }
 
-// Where a filter's sums begin: what takes off again what the transform adds. Returns the sum of its weights.
-std::int32_t set_start(const Kernels& kernels, const ConvPlan& plan, const ConvForm& form,
-                       const ConvWeights& weights, std::int64_t filter) {
-  std::int32_t sums[kMaxTaps], all = 0;
-  sum_weights(plan, form, weights, filter, sums);
+// Where a filter's sums begin: what takes off again what the transform adds to codes.
+void set_start(const Kernels& kernels, const ConvPlan& plan, const ConvForm& form, std::int64_t filter,
+               const int* taps) {
+  int sums[kMaxTaps];
+  transform_taps(form, taps, sums);
   const std::int64_t block = filter / plan.outputs;
   std::int32_t* start = form.start + block * form.positions * plan.outputs + filter % plan.outputs;
   for (int position = 0; position < form.positions; ++position, start += plan.outputs) {
-    if (form.edge == 1 || position == kPlainSum) all += sums[position];
     *start = -transform_offset(form.edge, kernels.conv.is_signed, position, plan.top) * sums[position];
   }
-  return all;
 }
 
 void set_constants(const Kernels& kernels, const ConvConstants& constants, const ConvWeights& weights,
@@ -119,14 +115,13 @@ void set_constants(const Kernels& kernels, const ConvConstants& constants, const
   const ConvGeometry& g = plan->geometry;
   for (std::int64_t f = 0; f < g.filters; ++f) {
     const std::int64_t block = f / plan->outputs, output = f % plan->outputs;
-    std::int32_t sum = 0;
-    for (int i = 0; i < plan->form_count; ++i) {
-      sum = set_start(kernels, *plan, plan->forms[i], weights, f);
-    }
+    int taps[kMaxTaps];
+    sum_taps(*plan, weights, f, taps);
+    for (int i = 0; i < plan->form_count; ++i) set_start(kernels, *plan, plan->forms[i], f, taps);
+    const std::uint32_t sum = std::accumulate(taps, taps + g.kernel[0] * g.kernel[1], std::uint32_t{0});
     const std::int32_t bias = plan->linear ? 0 : constants.bias[f];
     plan->bias[f] = static_cast<std::int32_t>(static_cast<std::uint32_t>(bias) -
-                                              static_cast<std::uint32_t>(sum) *
-                                                  static_cast<std::uint32_t>(plan->zero_point));
+                                              sum * static_cast<std::uint32_t>(plan->zero_point));
     if (plan->linear) plan->offset[f] = constants.offset[f];
     plan->multiplier[f] = constants.x_scale * constants.weight_scale[f] / plan->y_scale;
     for (int r = 0; r < plan->rank; ++r) {
@@ -176,9 +171,8 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
     if (made) join_planes(weights, count, joined);
     weights = {joined, nullptr, Stored::kBytes};
   }
-  if (made && square && plan->top <= kTopOfTwo) made = add_form(kernels, weights, 2, plan);
-  if (made && square && plan->top <= kTopOfFour && !plan->paired &&
-      g.filters * g.channels <= kMostOfFour) {
+  if (made && square) made = add_form(kernels, weights, 2, plan);
+  if (made && square && !plan->paired && g.filters * g.channels <= kMostOfFour) {
     made = add_form(kernels, weights, 4, plan);
   }
   if (made && plan->form_count == 0) made = add_form(kernels, weights, 1, plan);

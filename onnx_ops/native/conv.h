@@ -103,7 +103,14 @@ struct ConvPlan {
   float* down = nullptr;              // (rank_blocks, positions, channels, outputs)
 };
 
-static inline std::int64_t end_words(const ConvPlan& plan) { return (plan.steps + 63) / 64; }
+static constexpr int tile_positions(int edge) { return edge == 4 ? 46 : 16; }
+
+static inline std::int64_t end_words(int steps) { return (steps + 63) / 64; }
+
+// Bytes of one block's weights.
+static inline std::int64_t block_bytes(const ConvForm& form) {
+  return form.positions * form.position_bytes;
+}
 
 // Whether a position of Winograd's transforms with tiles of so many rows is 0 everywhere.
 static inline bool vanishes(const ConvPlan& plan, int position, int edge) {

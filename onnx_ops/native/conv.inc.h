@@ -45,7 +45,7 @@ void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
 template <int kEdge>
 void transform_tile(const std::uint8_t* from, std::ptrdiff_t row, std::ptrdiff_t depth, int top,
                     std::uint8_t* to, std::ptrdiff_t plane) {
-  constexpr int kPositions = kEdge == 2 ? 16 : 46;
+  constexpr int kPositions = tile_positions(kEdge);
   std::uint8_t offsets[kPositions];
 #pragma GCC unroll 46
   for (int p = 0; p < kPositions; ++p) {
@@ -79,9 +79,8 @@ struct ConvBlock {
     for (int i = 0; i < form.positions; ++i) {
       taps[i] = (i / width * c.padded_width + i % width) * c.padded_channels;
     }
-    for (std::int64_t i = 0; plan.paired && i < c.block_pixels * sums_row(); i += kOutputs) {
-      __builtin_memset(sums + i, 0, kOutputs * sizeof *sums);  // what vanishes is not written
-    }
+    // What vanishes is not written.
+    if (plan.paired) __builtin_memset(sums, 0, c.block_pixels * sums_row() * sizeof *sums);
   }
 
   void run(std::int64_t item) {
@@ -128,10 +127,9 @@ struct ConvBlock {
     const auto product = form.sums == Sums::kWide    ? byte_product<Sums::kWide>
                          : form.sums == Sums::kPairs ? byte_product<Sums::kPairs>
                                                      : byte_product<Sums::kShort>;
-    const std::int64_t block = filters - c.first, block_bytes = form.positions * form.position_bytes;
     const std::int64_t start = std::int64_t{filters} * form.positions + position;
-    product(rows, taps, tap_count, plan.steps, form.ends + start * end_words(plan),
-            c.weights + block * block_bytes + position * form.position_bytes,
+    product(rows, taps, tap_count, plan.steps, form.ends + start * end_words(plan.steps),
+            c.weights + (filters - c.first) * block_bytes(form) + position * form.position_bytes,
             form.start + start * kOutputs, to, sums_row());
   }
 

@@ -23,13 +23,6 @@ int weight_at(const ConvWeights& weights, std::int64_t index) {
   return (nibble(static_cast<const std::uint8_t*>(weights.data), index) ^ 8) - 8;
 }
 
-// Values of the form's positions from those of the taps.
-void transform(const ConvForm& form, const int* taps, int* values) {
-  if (form.edge == 1) std::copy_n(taps, form.positions, values);
-  if (form.edge == 2) transform_weights<2>(taps, values);
-  if (form.edge == 4) transform_weights<4>(taps, values);
-}
-
 std::int64_t parts(const ConvPlan& plan) { return (plan.steps + kStepsAtOnce - 1) / kStepsAtOnce; }
 
 }  // namespace
@@ -62,7 +55,7 @@ bool expand_weights(const Kernels& kernels, const ConvPlan& plan, const ConvForm
       for (int t = 0; t < taps; ++t) {
         values[t] = exists ? weight_at(weights, (f * g.channels + c) * taps + t) : 0;
       }
-      transform(form, values, transformed);
+      transform_taps(form, values, transformed);
       for (int position = 0; position < form.positions; ++position) {
         if (transformed[position] < -128 || transformed[position] > 127) return false;
         to[position * form.position_bytes + (c / 4 * plan.outputs + output) * 4 + c % 4] =
@@ -73,20 +66,19 @@ bool expand_weights(const Kernels& kernels, const ConvPlan& plan, const ConvForm
   return true;
 }
 
-std::int64_t block_bytes(const ConvForm& form) {
-  return form.positions * form.position_bytes;
-}
-
-// The transform is linear: sums of transformed weights are transformed sums.
-void sum_weights(const ConvPlan& plan, const ConvForm& form, const ConvWeights& weights,
-                 std::int64_t filter, std::int32_t* sums) {
+void sum_taps(const ConvPlan& plan, const ConvWeights& weights, std::int64_t filter, int* sums) {
   const ConvGeometry& g = plan.geometry;
   const std::int64_t taps = g.kernel[0] * g.kernel[1], first = filter * g.channels * taps;
-  int values[kMaxTaps] = {};
+  std::fill_n(sums, taps, 0);
   for (std::int64_t i = 0, t = 0; i < g.channels * taps; ++i, t = t + 1 < taps ? t + 1 : 0) {
-    values[t] += weight_at(weights, first + i);
+    sums[t] += weight_at(weights, first + i);
   }
-  transform(form, values, sums);
+}
+
+void transform_taps(const ConvForm& form, const int* taps, int* values) {
+  if (form.edge == 1) std::copy_n(taps, form.positions, values);
+  if (form.edge == 2) transform_weights<2>(taps, values);
+  if (form.edge == 4) transform_weights<4>(taps, values);
 }
 
 int largest_code(const Kernels& kernels, const ConvPlan& plan, const ConvForm& form, int position) {

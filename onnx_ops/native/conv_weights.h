@@ -14,12 +14,11 @@ void join_planes(const ConvWeights& weights, std::int64_t count, std::int8_t* to
 bool expand_weights(const Kernels& kernels, const ConvPlan& plan, const ConvForm& form,
                     const ConvWeights& weights, int block, int first, int last, std::int8_t* to);
 
-// Bytes of one block's weights in that order.
-std::int64_t block_bytes(const ConvForm& form);
+// sums[tap] of one filter's weights over all channels. They are not in planes.
+void sum_taps(const ConvPlan& plan, const ConvWeights& weights, std::int64_t filter, int* sums);
 
-// sums[position] of one filter's weights in that order, over all channels. They are not in planes.
-void sum_weights(const ConvPlan& plan, const ConvForm& form, const ConvWeights& weights,
-                 std::int64_t filter, std::int32_t* sums);
+// Values of the form's positions from those of the taps. It is linear: sums become sums.
+void transform_taps(const ConvForm& form, const int* taps, int* values);
 
 // The largest code, or byte that Winograd's transform makes of codes, without its sign.
 int largest_code(const Kernels& kernels, const ConvPlan& plan, const ConvForm& form, int position);

@@ -1,5 +1,5 @@
-// Weights of four bits in the order of the products, for any vector type. Included after
-// product.inc.h.
+// Weights of four bits in the order of the products, and where sums of products have to leave int16, for
+// any vector type. Included after product.inc.h.
 
 typedef std::uint8_t B __attribute__((vector_size(4 * kWidth)));
 typedef std::uint16_t Pairs __attribute__((vector_size(4 * kWidth)));
@@ -108,7 +108,7 @@ void expand_points(const std::uint8_t** rows, int first, int last, std::int8_t* 
 }
 
 template <int kPositions>
-ALWAYS_INLINE void put_positions(const B* values, std::int8_t* to, std::ptrdiff_t position) {
+ALWAYS_INLINE void put_positions(const B (&values)[kPositions], std::int8_t* to, std::ptrdiff_t position) {
 #pragma GCC unroll 46
   for (int p = 0; p < kPositions; ++p) store_as(to + p * position, values[p]);
 }
@@ -136,15 +136,15 @@ void expand_steps(const ConvPlan& plan, const ConvForm& form, const std::uint8_t
 #pragma GCC unroll 9
       for (int t = 0; t < 9; ++t) g[t] = tap_of(bytes + t * kOutputs + v * kWidth, t);
       if (form.edge == 1) {
-        put_positions<9>(g, at, position);
+        put_positions(g, at, position);
       } else if (form.edge == 2) {
-        B u[16];
+        B u[tile_positions(2)];
         transform_weights<2>(g, u);
-        put_positions<16>(u, at, position);
+        put_positions(u, at, position);
       } else {
-        B u[46];
+        B u[tile_positions(4)];
         transform_weights<4>(g, u);
-        put_positions<46>(u, at, position);
+        put_positions(u, at, position);
       }
     }
   }

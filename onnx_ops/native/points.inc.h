@@ -16,143 +16,116 @@
 
 constexpr int kRealPoints = 4;  // 0, 1, -1, infinity
 
-// A polynomial's values at the real points, and its real and imaginary part at i.
-template <class V>
-struct AtPoints {
-  V real[kRealPoints], re, im;
+// Values of polynomials: at the real points, then, for tiles of 4x4 pixels, the two parts at i. And the
+// factors of a complex number's three products.
+struct Codes {
+  template <class V>
+  static ALWAYS_INLINE void evaluate(const V (&d)[4], V (&v)[4]) {
+    v[0] = d[0] - d[2];
+    v[1] = d[1] + d[2];
+    v[2] = d[2] - d[1];
+    v[3] = d[1] - d[3];
+  }
+
+  template <class V>
+  static ALWAYS_INLINE void evaluate(const V (&d)[6], V (&v)[6]) {
+    const V even = d[4] + d[2], odd = d[3] + d[1];
+    v[0] = d[0] - d[4];
+    v[1] = even + odd;
+    v[2] = even - odd;
+    v[3] = d[5] - d[1];
+    v[4] = d[4] - d[2];
+    v[5] = d[3] - d[1];
+  }
+
+  template <class V>
+  static ALWAYS_INLINE void factors(V re, V im, V* to) {
+    to[0] = re + im;
+    to[1] = re;
+    to[2] = im;
+  }
 };
 
-template <class V>
-ALWAYS_INLINE AtPoints<V> code_at_points(const V (&d)[6]) {
-  const V even = d[4] + d[2], odd = d[3] + d[1];
-  return {{d[0] - d[4], even + odd, even - odd, d[5] - d[1]}, d[4] - d[2], d[3] - d[1]};
-}
+struct Weights {
+  template <class V>
+  static ALWAYS_INLINE void evaluate(const V (&g)[3], V (&u)[4]) {  // twice the usual G g
+    const V even = g[0] + g[2];
+    u[0] = g[0] + g[0];
+    u[1] = even + g[1];
+    u[2] = even - g[1];
+    u[3] = g[2] + g[2];
+  }
 
-template <class V>
-ALWAYS_INLINE AtPoints<V> weight_at_points(const V (&g)[3]) {
-  const V even = g[0] + g[2];
-  return {{g[0], even + g[1], even - g[1], g[2]}, g[0] - g[2], g[1]};
-}
+  template <class V>
+  static ALWAYS_INLINE void evaluate(const V (&g)[3], V (&u)[6]) {
+    const V even = g[0] + g[2];
+    u[0] = g[0];
+    u[1] = even + g[1];
+    u[2] = even - g[1];
+    u[3] = g[2];
+    u[4] = g[0] - g[2];
+    u[5] = g[1];
+  }
 
-// The same for tiles of 2x2 pixels, B^T d and twice the usual G g.
-template <class V>
-ALWAYS_INLINE void code_at_points(const V (&d)[4], V (&v)[kRealPoints]) {
-  v[0] = d[0] - d[2];
-  v[1] = d[1] + d[2];
-  v[2] = d[2] - d[1];
-  v[3] = d[1] - d[3];
-}
+  template <class V>
+  static ALWAYS_INLINE void factors(V re, V im, V* to) {
+    to[0] = re;
+    to[1] = im - re;
+    to[2] = re + im;
+  }
+};
 
-template <class V>
-ALWAYS_INLINE void weight_at_points(const V (&g)[3], V (&u)[kRealPoints]) {
-  const V even = g[0] + g[2];
-  u[0] = g[0] + g[0];
-  u[1] = even + g[1];
-  u[2] = even - g[1];
-  u[3] = g[2] + g[2];
-}
-
-// The factors of a complex number's three products.
-template <class V>
-ALWAYS_INLINE void code_factors(V re, V im, V* to) {
-  to[0] = re + im;
-  to[1] = re;
-  to[2] = im;
-}
-
-template <class V>
-ALWAYS_INLINE void weight_factors(V re, V im, V* to) {
-  to[0] = re;
-  to[1] = im - re;
-  to[2] = re + im;
-}
-
-// Factors of all products, from the values of columns at the real points and the two parts at i of rows.
-template <class V, class Factors>
-ALWAYS_INLINE void factors_of(const AtPoints<V> (&rows)[6], Factors factors, V* to) {
+// Factors of all products: y[i][j], of rows at i and columns at j, where both are real points.
+template <class Side, class V>
+ALWAYS_INLINE void factors_of(const V (&y)[4][4], V* to) {
 #pragma GCC unroll 4
   for (int i = 0; i < kRealPoints; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kRealPoints; ++j) to[4 * i + j] = rows[i].real[j];
-    factors(rows[i].re, rows[i].im, to + 16 + 3 * i);
-    factors(rows[4].real[i], rows[5].real[i], to + 28 + 3 * i);
+    for (int j = 0; j < kRealPoints; ++j) to[4 * i + j] = y[i][j];
   }
-  const AtPoints<V>&re = rows[4], &im = rows[5];
-  factors(re.re - im.im, re.im + im.re, to + 40);
-  factors(re.re + im.im, im.re - re.im, to + 43);
 }
 
-// Rows of values become rows at points: rows[i][j] of column j at point i, then the parts at i.
-template <int kColumns, class V>
-ALWAYS_INLINE void put_column(const AtPoints<V>& column, int j, V (&rows)[6][kColumns]) {
+template <class Side, class V>
+ALWAYS_INLINE void factors_of(const V (&y)[6][6], V* to) {
 #pragma GCC unroll 4
-  for (int i = 0; i < kRealPoints; ++i) rows[i][j] = column.real[i];
-  rows[4][j] = column.re;
-  rows[5][j] = column.im;
+  for (int i = 0; i < kRealPoints; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kRealPoints; ++j) to[4 * i + j] = y[i][j];
+    Side::factors(y[i][4], y[i][5], to + 16 + 3 * i);
+    Side::factors(y[4][i], y[5][i], to + 28 + 3 * i);
+  }
+  Side::factors(y[4][4] - y[5][5], y[4][5] + y[5][4], to + 40);
+  Side::factors(y[4][4] + y[5][5], y[5][4] - y[4][5], to + 43);
+}
+
+// Both axes of a square of kSize values, value(i, j), at kPoints: B^T d B of codes, G g G^T of weights.
+template <class Side, int kSize, int kPoints, class V, class Value>
+ALWAYS_INLINE void transform_square(Value value, V* to) {
+  V rows[kPoints][kSize], y[kPoints][kPoints];
+#pragma GCC unroll 6
+  for (int j = 0; j < kSize; ++j) {
+    V column[kSize], at[kPoints];
+#pragma GCC unroll 6
+    for (int i = 0; i < kSize; ++i) column[i] = value(i, j);
+    Side::evaluate(column, at);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) rows[i][j] = at[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < kPoints; ++i) Side::evaluate(rows[i], y[i]);
+  factors_of<Side>(y, to);
 }
 
 // V = B^T d B of a tile, where pixel(i, j) is one of its codes.
 template <int kEdge, class V, class Pixel>
 ALWAYS_INLINE void transform_codes(Pixel pixel, V* to) {
-  if constexpr (kEdge == 2) {
-    V rows[kRealPoints][4];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      V column[kRealPoints];
-      code_at_points({pixel(0, j), pixel(1, j), pixel(2, j), pixel(3, j)}, column);
-#pragma GCC unroll 4
-      for (int i = 0; i < kRealPoints; ++i) rows[i][j] = column[i];
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < kRealPoints; ++i) {
-      V values[kRealPoints];
-      code_at_points(rows[i], values);
-#pragma GCC unroll 4
-      for (int j = 0; j < kRealPoints; ++j) to[4 * i + j] = values[j];
-    }
-  } else {
-    V rows[6][6];
-#pragma GCC unroll 6
-    for (int j = 0; j < 6; ++j) {
-      put_column(code_at_points({pixel(0, j), pixel(1, j), pixel(2, j), pixel(3, j), pixel(4, j),
-                                 pixel(5, j)}),
-                 j, rows);
-    }
-    AtPoints<V> values[6];
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; ++i) values[i] = code_at_points(rows[i]);
-    factors_of(values, [](V re, V im, V* at) { code_factors(re, im, at); }, to);
-  }
+  transform_square<Codes, kEdge + 2, kEdge + 2>(pixel, to);
 }
 
-// U = G g G^T of the nine taps of one filter and channel; with tiles of 2x2 pixels G is doubled.
+// U = G g G^T of the nine taps of one filter and channel.
 template <int kEdge, class V>
 ALWAYS_INLINE void transform_weights(const V* g, V* to) {
-  if constexpr (kEdge == 2) {
-    V rows[kRealPoints][3];
-#pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) {
-      V column[kRealPoints];
-      weight_at_points({g[j], g[3 + j], g[6 + j]}, column);
-#pragma GCC unroll 4
-      for (int i = 0; i < kRealPoints; ++i) rows[i][j] = column[i];
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < kRealPoints; ++i) {
-      V values[kRealPoints];
-      weight_at_points(rows[i], values);
-#pragma GCC unroll 4
-      for (int j = 0; j < kRealPoints; ++j) to[4 * i + j] = values[j];
-    }
-  } else {
-    V rows[6][3];
-#pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) put_column(weight_at_points({g[j], g[3 + j], g[6 + j]}), j, rows);
-    AtPoints<V> values[6];
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; ++i) values[i] = weight_at_points(rows[i]);
-    factors_of(values, [](V re, V im, V* at) { weight_factors(re, im, at); }, to);
-  }
+  transform_square<Weights, 3, kEdge + 2>([&](int i, int j) { return g[3 * i + j]; }, to);
 }
 
 // One axis of A^T: pixels from the sums at the real points and twice the two parts at i.

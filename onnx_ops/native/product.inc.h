@@ -59,7 +59,7 @@ void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, i
                   int steps, const std::uint64_t* ends, const std::int8_t* w, const std::int32_t* start,
                   std::int32_t* out, std::ptrdiff_t out_row) {
   const std::int32_t* before = start;
-  for (int tap = 0; tap < tap_count; ++tap, ends += (steps + 63) / 64) {
+  for (int tap = 0; tap < tap_count; ++tap, ends += end_words(steps)) {
     for (int step = 0, count = 0; step < steps; step += count) {
       count = kSums == Sums::kShort ? run_length(ends, step, steps) : steps;
       product_rows<kSums>(rows, taps[tap] + 4 * step, count, w, before,
