@@ -229,6 +229,8 @@ def measure(layer: Layer, bits: int, threads: int) -> str:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # Threads that wait for work of their own session would take the cores from the others'.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if native:
             library.register(options)
         return onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])

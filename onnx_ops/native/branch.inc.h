@@ -39,18 +39,21 @@ void gather_twice(const float* row, std::int64_t width, std::int64_t first, std:
   }
 }
 
+template <int kVectors>
 struct BranchBlock {
+  static constexpr int kRanks = kVectors * kWidth;
+
   const ConvCall& c;
   const ConvPlan& plan;
   const ConvGeometry& g;
   float* values;  // (positions or 1, kBranchChannels, low_block): transformed, or one tap's
-  float* sums;    // (positions or 1, low_block, kOutputs)
+  float* sums;    // (positions or 1, low_block, kRanks)
   float* lines;   // (tile + 2, branch_line): rows of x
   std::int64_t begin = 0, count = 0, columns = 0;
 
   BranchBlock(const ConvCall& call, void* scratch)
       : c(call), plan(*call.plan), g(call.plan->geometry) {
-    const BranchScratch layout = branch_scratch(call, kOutputs);
+    const BranchScratch layout = branch_scratch(call);
     char* base = static_cast<char*>(scratch);
     values = reinterpret_cast<float*>(base);
     sums = reinterpret_cast<float*>(base + layout.sums);
@@ -74,7 +77,7 @@ struct BranchBlock {
   }
 
   void run_taps(int block) {
-    __builtin_memset(sums, 0, sizeof(float) * c.low_block * kOutputs);
+    __builtin_memset(sums, 0, sizeof(float) * c.low_block * kRanks);
     for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
       const int depth = depth_at(channel);
       for (int p = 0; p < plan.branch_positions; ++p) {
@@ -88,7 +91,7 @@ struct BranchBlock {
   template <int kTile>
   void run_tiles(int block) {
     constexpr int kPositions = (kTile + 2) * (kTile + 2);
-    __builtin_memset(sums, 0, sizeof(float) * kPositions * c.low_block * kOutputs);
+    __builtin_memset(sums, 0, sizeof(float) * kPositions * c.low_block * kRanks);
     for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
       const int depth = depth_at(channel);
       transform<kTile>(channel, depth);
@@ -113,8 +116,8 @@ struct BranchBlock {
     const std::int64_t at =
         (std::int64_t{block} * plan.branch_positions + position) * g.channels + channel;
     for (std::int64_t t = 0; t < count; t += kRows) {
-      float_product(values + plane * kBranchChannels * c.low_block + t, c.low_block, 1, depth,
-                    plan.down + at * kOutputs, 1, sums + (plane * c.low_block + t) * kOutputs);
+      float_product<kVectors>(values + plane * kBranchChannels * c.low_block + t, c.low_block, 1, depth,
+                    plan.down + at * kRanks, 1, sums + (plane * c.low_block + t) * kRanks);
     }
   }
 
@@ -223,23 +226,23 @@ struct BranchBlock {
   }
 
   float* low_at(std::int64_t row, std::int64_t column, int block) const {
-    return c.low + (row * c.out_width + column) * c.low_row + std::int64_t{block} * kOutputs;
+    return c.low + (row * c.out_width + column) * c.low_row + std::int64_t{block} * kRanks;
   }
 
   // Y = A^T M A, where M has the sums of all positions.
   template <int kTile>
   void finish_tiles(int block) {
     constexpr int kEdge = kTile + 2;
-    const std::int64_t plane = c.low_block * kOutputs;
+    const std::int64_t plane = c.low_block * kRanks;
     for (std::int64_t t = 0; t < count; ++t) {
       const std::int64_t row = (begin + t) / columns * kTile, column = (begin + t) % columns * kTile;
-      for (int f = 0; f < kOutputs; f += kWidth) {
+      for (int f = 0; f < kRanks; f += kWidth) {
         F half[kTile][kEdge];
 #pragma GCC unroll 6
         for (int j = 0; j < kEdge; ++j) {
           F m[kEdge], y[kTile];
 #pragma GCC unroll 6
-          for (int i = 0; i < kEdge; ++i) m[i] = load(sums + (kEdge * i + j) * plane + t * kOutputs + f);
+          for (int i = 0; i < kEdge; ++i) m[i] = load(sums + (kEdge * i + j) * plane + t * kRanks + f);
           transform_output(m, y);
 #pragma GCC unroll 4
           for (int i = 0; i < kTile; ++i) half[i][j] = y[i];
@@ -258,14 +261,20 @@ struct BranchBlock {
   void finish_pixels(int block) {
     for (std::int64_t p = 0; p < count; ++p) {
       const std::int64_t pixel = begin + p;
-      __builtin_memcpy(low_at(pixel / columns, pixel % columns, block), sums + p * kOutputs,
-                       kOutputs * sizeof(float));
+      __builtin_memcpy(low_at(pixel / columns, pixel % columns, block), sums + p * kRanks,
+                       kRanks * sizeof(float));
     }
   }
 };
 
-void run_branch(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
-  if (call.plan->linear) return run_line_branch(call, first, last);
-  BranchBlock block(call, scratch);
+template <int kVectors>
+void run_branch_blocks(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
+  if (call.plan->linear) return run_line_branch<kVectors>(call, first, last);
+  BranchBlock<kVectors> block(call, scratch);
   for (std::int64_t item = first; item < last; ++item) block.run(item);
+}
+
+void run_branch(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
+  const auto run = call.plan->ranks == kWidth ? run_branch_blocks<1> : run_branch_blocks<2>;
+  run(call, first, last, scratch);
 }

@@ -142,8 +142,8 @@ void pack_down(const float* down, ConvPlan* plan) {
         from = u;
       }
       for (int p = 0; p < plan->branch_positions; ++p) {
-        const std::int64_t at = (r / plan->outputs * plan->branch_positions + p) * g.channels + c;
-        plan->down[at * plan->outputs + r % plan->outputs] = from[p];
+        const std::int64_t at = (r / plan->ranks * plan->branch_positions + p) * g.channels + c;
+        plan->down[at * plan->ranks + r % plan->ranks] = from[p];
       }
     }
   }
@@ -161,7 +161,8 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
   plan->branch_tile = !square ? 1 : g.channels <= kMostOfLargeTiles ? 4 : 2;
   plan->branch_positions = square ? (plan->branch_tile + 2) * (plan->branch_tile + 2)
                                   : static_cast<int>(g.kernel[0] * g.kernel[1]);
-  plan->rank_blocks = (plan->rank + plan->outputs - 1) / plan->outputs;
+  plan->ranks = plan->rank <= kernels.conv.lanes ? kernels.conv.lanes : plan->outputs;
+  plan->rank_blocks = (plan->rank + plan->ranks - 1) / plan->ranks;
   ConvWeights weights = constants.weights;
   std::int8_t* joined = nullptr;
   bool made = true;
@@ -181,7 +182,7 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
          allocate(&plan->offset, plan->linear ? filters : 0) &&
          allocate(&plan->up, filters * plan->rank) &&
          allocate(&plan->down, std::int64_t{plan->rank_blocks} * plan->branch_positions *
-                                   g.channels * plan->outputs);
+                                   g.channels * plan->ranks);
   if (made) {
     set_constants(kernels, constants, weights, plan);
     pack_down(constants.down, plan);

@@ -99,8 +99,9 @@ struct ConvPlan {
   float* up = nullptr;                // (blocks, rank, outputs)
   int branch_tile = 1;                // edge in pixels: 2 or 4 by Winograd, 1 tap by tap
   int branch_positions = 0;           // taps, or 16, or 36
+  int ranks = 0;      // of one block of the branch's first factor: lanes of one vector, or of two
   int rank_blocks = 0;
-  float* down = nullptr;              // (rank_blocks, positions, channels, outputs)
+  float* down = nullptr;              // (rank_blocks, positions, channels, ranks)
 };
 
 static constexpr int tile_positions(int edge) { return edge == 4 ? 46 : 16; }
@@ -231,13 +232,13 @@ static inline std::int64_t branch_line(const ConvCall& call) {
   return call.plan->branch_tile * (call.low_block + 16) + 16;
 }
 
-static inline BranchScratch branch_scratch(const ConvCall& call, int outputs) {
+static inline BranchScratch branch_scratch(const ConvCall& call) {
   const std::size_t pixels = static_cast<std::size_t>(call.low_block);
   const int tile = call.plan->branch_tile;
   const std::size_t positions = tile > 1 ? static_cast<std::size_t>(call.plan->branch_positions) : 1;
   BranchScratch layout{};
   layout.sums = positions * kBranchChannels * pixels * sizeof(float);
-  layout.rows = layout.sums + positions * pixels * static_cast<std::size_t>(outputs) * sizeof(float);
+  layout.rows = layout.sums + positions * pixels * static_cast<std::size_t>(call.plan->ranks) * sizeof(float);
   layout.bytes = layout.rows + static_cast<std::size_t>((tile + 2) * branch_line(call)) * sizeof(float);
   return layout;
 }

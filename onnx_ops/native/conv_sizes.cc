@@ -56,7 +56,7 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
   const std::int64_t vector = 4 * kernels.conv.lanes;
   c.padded_channels = (g.channels + vector - 1) / vector * vector;
   if (plan.linear && g.channels % 4 == 0) c.padded_channels = g.channels;
-  c.low_row = std::int64_t{plan.rank_blocks} * plan.outputs;
+  c.low_row = std::int64_t{plan.rank_blocks} * plan.ranks;
   c.slab_rows = c.out_height;
   const std::int64_t row = g.stride[0] * c.padded_width * c.padded_channels;
   const std::int64_t most = c.form->weights != nullptr ? kSlabBytes : kSlabOfBands;

@@ -12,26 +12,28 @@ void pad_lines(const ConvCall& c, std::int64_t first, std::int64_t last) {
 }
 
 // down @ x by blocks of rows.
+template <int kVectors>
 void run_line_branch(const ConvCall& c, std::int64_t first, std::int64_t last) {
+  constexpr int kRanks = kVectors * kWidth;
   const ConvPlan& plan = *c.plan;
   const std::int64_t channels = plan.geometry.channels;
   for (std::int64_t item = first; item < last; ++item) {
     const std::int64_t begin = item * c.low_block;
     const std::int64_t end = c.width - begin < c.low_block ? c.width : begin + c.low_block;
     for (int block = 0; block < plan.rank_blocks; ++block) {
-      const float* down = plan.down + block * channels * kOutputs;
+      const float* down = plan.down + block * channels * kRanks;
       for (std::int64_t row = begin; row < end;) {
         const int count = end - row < kRows ? 1 : kRows;
-        alignas(64) float sums[kRows * kOutputs] = {};
+        alignas(64) float sums[kRows * kRanks] = {};
         const float* x = c.x + row * channels;
         if (count == 1) {
-          float_product_of_one(x, static_cast<int>(channels), down, 1, sums);
+          float_product_of_one<kVectors>(x, static_cast<int>(channels), down, 1, sums);
         } else {
-          float_product(x, 1, channels, static_cast<int>(channels), down, 1, sums);
+          float_product<kVectors>(x, 1, channels, static_cast<int>(channels), down, 1, sums);
         }
         for (int i = 0; i < count; ++i) {
-          __builtin_memcpy(c.low + (row + i) * c.low_row + std::int64_t{block} * kOutputs,
-                           sums + i * kOutputs, kOutputs * sizeof(float));
+          __builtin_memcpy(c.low + (row + i) * c.low_row + std::int64_t{block} * kRanks,
+                           sums + i * kRanks, kRanks * sizeof(float));
         }
         row += count;
       }

@@ -71,40 +71,44 @@ void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, i
   }
 }
 
-// out[r][f] = scale * out[r][f] + sum of a[k][r] * w[k][f] for kRows rows; `a_row` is from one k to
-// the next, `a_step` and `out_row` from one row to the next. A scale of 0 does not read out.
-template <int... R>
+// out[r][f] = scale * out[r][f] + sum of a[k][r] * w[k][f] for kRows rows and kVectors vectors of f, one or
+// two; `a_row` is from one k to the next, `a_step` and `out_row` from one row to the next. A scale of 0 does
+// not read out.
+template <int kVectors, int... R>
 ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step,
                                   int count, const float* w, float scale, float* out,
                                   std::ptrdiff_t out_row, std::integer_sequence<int, R...>) {
   F left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
   for (int k = 0; k < count; ++k) {
-    const F w0 = load(w), w1 = load(w + kWidth);
+    const F w0 = load(w), w1 = load(w + (kVectors - 1) * kWidth);
     const auto add = [&](float value, F& low, F& high) {
       const F v = value - F{};  // not F{} + value, which would have to make 0 of -0
       add_product(low, v, w0);
-      add_product(high, v, w1);
+      if constexpr (kVectors == 2) add_product(high, v, w1);
     };
     (add(a[R * a_step], left[R], right[R]), ...);
-    w += kOutputs;
+    w += kVectors * kWidth;
     a += a_row;
   }
   if (scale != 0) {
     const F factor = F{} + scale;
     const auto carry = [&](const float* from, F& sum) { sum = load(from) * factor + sum; };
     (carry(out + R * out_row, left[R]), ...);
-    (carry(out + R * out_row + kWidth, right[R]), ...);
+    if constexpr (kVectors == 2) (carry(out + R * out_row + kWidth, right[R]), ...);
   }
   (store(out + R * out_row, left[R]), ...);
-  (store(out + R * out_row + kWidth, right[R]), ...);
+  if constexpr (kVectors == 2) (store(out + R * out_row + kWidth, right[R]), ...);
 }
 
+template <int kVectors = 2>
 void float_product(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
-                   const float* w, float scale, float* out, std::ptrdiff_t out_row = kOutputs) {
-  add_float_rows(a, a_row, a_step, count, w, scale, out, out_row,
-                 std::make_integer_sequence<int, kRows>{});
+                   const float* w, float scale, float* out,
+                   std::ptrdiff_t out_row = kVectors * kWidth) {
+  add_float_rows<kVectors>(a, a_row, a_step, count, w, scale, out, out_row,
+                           std::make_integer_sequence<int, kRows>{});
 }
 
+template <int kVectors = 2>
 void float_product_of_one(const float* a, int count, const float* w, float scale, float* out) {
-  add_float_rows(a, 1, 0, count, w, scale, out, 0, std::make_integer_sequence<int, 1>{});
+  add_float_rows<kVectors>(a, 1, 0, count, w, scale, out, 0, std::make_integer_sequence<int, 1>{});
 }
