@@ -83,16 +83,27 @@ ALWAYS_INLINE B tap_of(const float* bytes, int tap) {
   return ((B)half ^ 8) - 8;
 }
 
+constexpr int kRowAhead = 256;  // bytes
+
+typedef std::int64_t TwoLongs __attribute__((vector_size(16)));
+
 // Four steps of filters of one tap: to[step * kOutputs + filter].
 ALWAYS_INLINE void gather_steps(const std::uint8_t* const* from, float* to) {
   Quad steps[4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    Bytes v = {};
-    __builtin_memcpy(&v, from[i], 8);
+    const Bytes v = (Bytes)TwoLongs{load_as<std::int64_t>(from[i])};  // by way of a register: 8 bytes, 8 zeros
     steps[i] = (Quad)__builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   }
   transpose_quads(steps, to, kOutputs);
+}
+
+// All rows are read at once: too many for a CPU to see that each goes on.
+ALWAYS_INLINE void advance(const std::uint8_t** rows, int bytes) {
+  for (int i = 0; i < kOutputs; ++i) {
+    rows[i] += bytes;
+    __builtin_prefetch(rows[i] + kRowAhead);
+  }
 }
 
 // Steps first to last - 1, whole fours of them, of a block of filters of one tap.
@@ -100,7 +111,7 @@ void expand_points(const std::uint8_t** rows, int first, int last, std::int8_t* 
   for (int step = first; step < last; step += 4) {
     float bytes[4 * kOutputs];
     for (int i = 0; i < kOutputs; i += 4) gather_steps(rows + i, bytes + i);
-    for (int i = 0; i < kOutputs; ++i) rows[i] += 8;
+    advance(rows, 8);
     for (int i = 0; i < 4 * kOutputs; i += kWidth) {
       store_as(to + (step * kOutputs + i) * 4, tap_of(bytes + i, 0));
     }
@@ -128,7 +139,7 @@ void expand_steps(const ConvPlan& plan, const ConvForm& form, const std::uint8_t
   for (int step = first; step < last; ++step) {
     float bytes[9 * kOutputs];
     for (int i = 0; i < kOutputs; i += 4) gather_taps(rows + i, bytes + i);
-    for (int i = 0; i < kOutputs; ++i) rows[i] += 18;
+    advance(rows, 18);
 #pragma GCC unroll 2
     for (int v = 0; v < 2; ++v) {
       std::int8_t* at = to + (std::ptrdiff_t{step} * kOutputs + v * kWidth) * 4;
