@@ -46,7 +46,7 @@ struct BranchBlock {
   const ConvCall& c;
   const ConvPlan& plan;
   const ConvGeometry& g;
-  float* values;  // (positions or 1, kBranchChannels, low_block): transformed, or one tap's
+  float* values;  // (positions or 1, branch_plane): kBranchChannels x low_block transformed, or one tap's
   float* sums;    // (positions or 1, low_block, kRanks)
   float* lines;   // (tile + 2, branch_line): rows of x
   std::int64_t begin = 0, count = 0, columns = 0;
@@ -116,7 +116,7 @@ struct BranchBlock {
     const std::int64_t at =
         (std::int64_t{block} * plan.branch_positions + position) * g.channels + channel;
     for (std::int64_t t = 0; t < count; t += kRows) {
-      float_product<kVectors>(values + plane * kBranchChannels * c.low_block + t, c.low_block, 1, depth,
+      float_product<kVectors>(values + plane * branch_plane(c) + t, c.low_block, 1, depth,
                     plan.down + at * kRanks, 1, sums + (plane * c.low_block + t) * kRanks);
     }
   }
@@ -195,7 +195,7 @@ struct BranchBlock {
   template <int kTile>
   void transform_run(const float* const (&from)[kTile + 2], std::int64_t width, float* to) {
     constexpr int kEdge = kTile + 2;
-    const std::int64_t plane = kBranchChannels * c.low_block;
+    const std::int64_t plane = branch_plane(c);
     for (std::int64_t t = 0; t < width; t += kWidth) {
       F rows[kEdge][kTile + 1];  // transformed along columns
 #pragma GCC unroll 5
@@ -214,15 +214,9 @@ struct BranchBlock {
         transform_input(d, v);
         float* at = to + kEdge * i * plane + t;
 #pragma GCC unroll 6
-        for (int j = 0; j < kEdge; ++j) put(at + j * plane, v[j], width - t);
+        for (int j = 0; j < kEdge; ++j) store(at + j * plane, v[j]);
       }
     }
-  }
-
-  // The first `count` values of a vector.
-  static ALWAYS_INLINE void put(float* to, F v, std::int64_t count) {
-    if (count >= kWidth) return store(to, v);
-    __builtin_memcpy(to, &v, static_cast<std::size_t>(count) * sizeof(float));
   }
 
   float* low_at(std::int64_t row, std::int64_t column, int block) const {

@@ -33,7 +33,7 @@ namespace quantface {
 struct Kernels;
 
 constexpr int kBlockPixels = 48;    // output pixels of one block, or as many times its tiles' edge
-constexpr int kBranchPixels = 120;  // the same of the branch, or as many times its tiles' edge
+constexpr int kBranchPixels = 96;  // the same of the branch, or as many times its tiles' edge
 constexpr int kMaxTaps = 64;
 constexpr std::int64_t kSlabBytes = 2 << 20;    // of padded codes: a slab stays in the caches
 constexpr std::int64_t kSlabOfBands = 8 << 20;  // where weights are put in order for each slab
@@ -232,12 +232,17 @@ static inline std::int64_t branch_line(const ConvCall& call) {
   return call.plan->branch_tile * (call.low_block + 16) + 16;
 }
 
+// Floats of one position, with room for what a whole vector writes beyond the last tile.
+static inline std::int64_t branch_plane(const ConvCall& call) {
+  return kBranchChannels * call.low_block + 16;
+}
+
 static inline BranchScratch branch_scratch(const ConvCall& call) {
   const std::size_t pixels = static_cast<std::size_t>(call.low_block);
   const int tile = call.plan->branch_tile;
   const std::size_t positions = tile > 1 ? static_cast<std::size_t>(call.plan->branch_positions) : 1;
   BranchScratch layout{};
-  layout.sums = positions * kBranchChannels * pixels * sizeof(float);
+  layout.sums = positions * static_cast<std::size_t>(branch_plane(call)) * sizeof(float);
   layout.rows = layout.sums + positions * pixels * static_cast<std::size_t>(call.plan->ranks) * sizeof(float);
   layout.bytes = layout.rows + static_cast<std::size_t>((tile + 2) * branch_line(call)) * sizeof(float);
   return layout;
