@@ -223,20 +223,33 @@ struct ConvBlock {
 
   void finish_lines(int filters) {
     const std::int64_t filter = std::int64_t{filters} * kOutputs, row = plan.geometry.filters;
-    for (std::int64_t p = 0; p < count; ++p) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kOutputs; v += kWidth) {
-        const I sum = load_as<I>(sums + p * kOutputs + v) + load_as<I>(plan.bias + filter + v);
-        const F product = __builtin_convertvector(sum, F) * load(plan.multiplier + filter + v);
-        store(steps + p * kOutputs + v, product + load(plan.offset + filter + v));
-      }
-    }
-    if (plan.rank > 0) add_branch(steps, count, begin * c.low_row, filters);
     const std::int64_t existing = row - filter < kOutputs ? row - filter : kOutputs;
-    for (std::int64_t p = 0; p < count; ++p) {
-      __builtin_memcpy(c.y + (begin + p) * row + filter, steps + p * kOutputs,
-                       static_cast<std::size_t>(existing) * sizeof(float));
+    const bool whole = existing == kOutputs;
+    float* y = c.y + begin * row + filter;
+    float* to = whole ? y : steps;
+    const std::int64_t to_row = whole ? row : kOutputs;
+    std::int64_t p = 0;
+    for (; p + kRows <= count; p += kRows) {
+      finish_rows(p, filter, to, to_row, std::make_integer_sequence<int, kRows>{});
     }
+    for (; p < count; ++p) finish_rows(p, filter, to, to_row, std::make_integer_sequence<int, 1>{});
+    for (p = 0; p < count && !whole; ++p) {
+      __builtin_memcpy(y + p * row, steps + p * kOutputs, static_cast<std::size_t>(existing) * sizeof(float));
+    }
+  }
+
+  // float(sum) * multiplier + offset + up @ low of the block's rows from `p` on.
+  template <int... R>
+  ALWAYS_INLINE void finish_rows(std::int64_t p, std::int64_t filter, float* to, std::int64_t to_row,
+                                 std::integer_sequence<int, R...> rows) {
+    const auto put = [&](int r, int v, F branch) {
+      const std::int64_t at = filter + v * kWidth;
+      const I sum = load_as<I>(sums + (p + r) * kOutputs + v * kWidth) + load_as<I>(plan.bias + at);
+      const F product = __builtin_convertvector(sum, F) * load(plan.multiplier + at);
+      store(to + (p + r) * to_row + v * kWidth, product + load(plan.offset + at) + branch);
+    };
+    float_rows<2>(c.low + (begin + p) * c.low_row, 1, c.low_row, plan.rank, plan.up + filter * plan.rank,
+                  put, rows);
   }
 
   // Steps become y_scale * steps + up @ low.

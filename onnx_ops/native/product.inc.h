@@ -71,13 +71,11 @@ void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, i
   }
 }
 
-// out[r][f] = scale * out[r][f] + sum of a[k][r] * w[k][f] for kRows rows and kVectors vectors of f, one or
-// two; `a_row` is from one k to the next, `a_step` and `out_row` from one row to the next. A scale of 0 does
-// not read out.
-template <int kVectors, int... R>
-ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step,
-                                  int count, const float* w, float scale, float* out,
-                                  std::ptrdiff_t out_row, std::integer_sequence<int, R...>) {
+// put(r, v, sum) of a[k][r] * w[k][f] summed over k, for kRows rows r and kVectors vectors v of f, one or
+// two; `a_row` is from one k to the next, `a_step` from one row to the next.
+template <int kVectors, class Put, int... R>
+ALWAYS_INLINE void float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
+                              const float* w, Put put, std::integer_sequence<int, R...>) {
   F left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
   for (int k = 0; k < count; ++k) {
     const F w0 = load(w), w1 = load(w + (kVectors - 1) * kWidth);
@@ -90,14 +88,22 @@ ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptr
     w += kVectors * kWidth;
     a += a_row;
   }
-  if (scale != 0) {
-    const F factor = F{} + scale;
-    const auto carry = [&](const float* from, F& sum) { sum = load(from) * factor + sum; };
-    (carry(out + R * out_row, left[R]), ...);
-    if constexpr (kVectors == 2) (carry(out + R * out_row + kWidth, right[R]), ...);
-  }
-  (store(out + R * out_row, left[R]), ...);
-  if constexpr (kVectors == 2) (store(out + R * out_row + kWidth, right[R]), ...);
+  (put(R, 0, left[R]), ...);
+  if constexpr (kVectors == 2) (put(R, 1, right[R]), ...);
+}
+
+// out[r][f] = scale * out[r][f] + sum of a[k][r] * w[k][f], with `out_row` from one row to the next. A scale
+// of 0 does not read out.
+template <int kVectors, int... R>
+ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step,
+                                  int count, const float* w, float scale, float* out,
+                                  std::ptrdiff_t out_row, std::integer_sequence<int, R...> rows) {
+  const F factor = F{} + scale;
+  const auto put = [&](int r, int v, F sum) {
+    float* to = out + r * out_row + v * kWidth;
+    store(to, scale != 0 ? load(to) * factor + sum : sum);
+  };
+  float_rows<kVectors>(a, a_row, a_step, count, w, put, rows);
 }
 
 template <int kVectors = 2>
