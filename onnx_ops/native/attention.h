@@ -23,7 +23,7 @@ struct AttentionCall {
   float* y = nullptr;            // (images, queries, heads, depth)
   std::int64_t images = 0, heads = 1, queries = 0, keys = 0, depth = 0;
   float* packed_key = nullptr;    // (images, heads, padded_keys / outputs, depth, outputs)
-  float* packed_value = nullptr;  // (images, heads, padded_depth / outputs, keys, outputs)
+  float* packed_value = nullptr;  // (images, heads, padded_depth / width, keys, width): one vector, or two
 
   // Room for the outputs of any instruction set: 8, 16 or 32.
   std::int64_t padded_keys() const { return (keys + kPackedKeys - 1) / kPackedKeys * kPackedKeys; }

@@ -2,9 +2,15 @@
 
 constexpr float kNoScore = -3.4e38f;
 
+// Values of one product: those of a small head fit one vector.
+ALWAYS_INLINE std::int64_t value_width(const AttentionCall& c) {
+  return c.depth <= kWidth ? kWidth : kOutputs;
+}
+
 // Keys and values of one head in the order in which float_product reads them.
 void pack_attention(const AttentionCall& c, std::int64_t first, std::int64_t last) {
   const std::int64_t chunks = c.padded_keys() / kPackedKeys, row = c.heads * c.depth;
+  const std::int64_t width = value_width(c);
   for (std::int64_t item = first; item < last; ++item) {
     const std::int64_t head = item / chunks, begin = item % chunks * kPackedKeys;
     const std::int64_t end = c.keys - begin < kPackedKeys ? c.keys : begin + kPackedKeys;
@@ -19,12 +25,12 @@ void pack_attention(const AttentionCall& c, std::int64_t first, std::int64_t las
       }
     }
     float* values = c.packed_value + head * c.keys * c.padded_depth();
-    for (std::int64_t i = 0; i < c.depth; i += kOutputs) {
-      const std::int64_t count = c.depth - i < kOutputs ? c.depth - i : kOutputs;
+    for (std::int64_t i = 0; i < c.depth; i += width) {
+      const std::int64_t count = c.depth - i < width ? c.depth - i : width;
       for (std::int64_t k = begin; k < end; ++k) {
-        float* to = values + i * c.keys + k * kOutputs;
+        float* to = values + i * c.keys + k * width;
         __builtin_memcpy(to, c.value + at + k * row + i, static_cast<std::size_t>(count) * sizeof(float));
-        for (std::int64_t j = count; j < kOutputs; ++j) to[j] = 0;
+        for (std::int64_t j = count; j < width; ++j) to[j] = 0;
       }
     }
   }
@@ -96,11 +102,13 @@ struct AttentionBlock {
       }
     }
     for (std::int64_t q = 0; q < count; ++q) weigh(score + q * score_row, keys, q);
-    const float* values = c.packed_value + head * c.keys * c.padded_depth() + key * kOutputs;
-    for (std::int64_t i = 0; i < c.depth; i += kOutputs) {
+    const std::int64_t width = value_width(c);
+    const auto product = width == kWidth ? float_product<1> : float_product<2>;
+    const float* values = c.packed_value + head * c.keys * c.padded_depth() + key * width;
+    for (std::int64_t i = 0; i < c.depth; i += width) {
       for (std::int64_t q = 0; q < count; q += kRows) {
-        float_product(score + q * score_row, 1, score_row, keys, values + i * c.keys, 1,
-                      sum + q * sum_row + i, sum_row);
+        product(score + q * score_row, 1, score_row, keys, values + i * c.keys, 1, sum + q * sum_row + i,
+                sum_row);
       }
     }
   }
