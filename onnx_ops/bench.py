@@ -2,8 +2,8 @@
 
 Each shape is timed in turns with a copy of the same floats. Bytes are those that must move: 4 + 1
 per value for the op, 4 + 4 for the copy. The ratios of the two speeds are what counts: to the copy
-of the same floats, which a CPU's caches make faster than memory is while they hold it, and to a
-copy of 256 MiB, which they do not hold.
+of the same floats by one thread, which a CPU's caches make faster than memory is while they hold
+it, and to a copy of 256 MiB by all threads, which they do not hold.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
@@ -73,11 +74,13 @@ def medians(first: Callable[[], object], second: Callable[[], object]) -> tuple[
     return float(np.median(times[0])), float(np.median(times[1]))
 
 
-def memory_speed() -> float:
-    """Bytes per second of a copy that no cache holds."""
+def memory_speed(threads: int) -> float:
+    """Bytes per second of a copy that no cache holds, by as many threads as the op has."""
     source = np.ones(1 << 26, np.float32)  # not zeros: those would all be one page
     target = np.ones_like(source)
-    seconds, _ = medians(lambda: np.copyto(target, source), lambda: None)
+    parts = [*zip(np.array_split(target, threads), np.array_split(source, threads), strict=True)]
+    with ThreadPoolExecutor(threads) as pool:
+        seconds, _ = medians(lambda: list(pool.map(lambda p: np.copyto(*p), parts)), lambda: None)
     return 2 * source.nbytes / seconds
 
 
@@ -127,7 +130,7 @@ def main() -> None:
     if not arguments.body and library.library_path() is None:
         raise SystemExit(library.why_missing())
     print("function body" if arguments.body else f"instruction sets: {library.instruction_sets()}")
-    memory = memory_speed()
+    memory = memory_speed(arguments.threads)
     for shape in SHAPES:
         for last in (False, True):
             line = measure(

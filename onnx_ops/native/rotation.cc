@@ -57,14 +57,16 @@ void set_gains(const float* d, double scale, float* gains, Rotation* rotation) {
 }
 
 // Wide tiles read and write longer runs of memory. Narrower ones when the scratch would leave the
-// second-level cache, and when there would be too few of them to share among threads.
+// second-level cache, of the widest when it would take half of it, and when there would be too few of them
+// to share among threads.
 void set_tile(Rotation* rotation) {
   Rotation& r = *rotation;
+  const auto fits = [&] {
+    const std::int64_t most = r.tile == kMaxTile ? 1 << 17 : 1 << 18;
+    return r.plan.n * std::int64_t{r.tile} <= most && tile_count(r) >= 16;
+  };
   r.tile = kMaxTile;
-  while (r.tile > 32 && (static_cast<std::int64_t>(r.plan.n) * r.tile > (1 << 18) ||
-                         tile_count(r) < 16)) {
-    r.tile /= 2;
-  }
+  while (r.tile > 32 && !fits()) r.tile /= 2;
   r.stream = r.images * r.pixels * r.plan.n >= kStreamedCodes;
 }
 

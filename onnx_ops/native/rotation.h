@@ -2,7 +2,7 @@
 // onnx_ops/hadamard.py, then codes = clip(round(y / scale) + zero_point) where they are asked for.
 //
 //   x      (images, n, pixels) or, channels last, (images, pixels, n)
-//   tile   n channels of 32 to 256 pixels, in a scratch that fits the second-level cache
+//   tile   n channels of 32 to 512 pixels, in a scratch that fits the second-level cache
 //   pass   one factor of R_n = H_m kron S_2 kron ... kron S_2, up to 60 channels at a time
 //
 // Every sum has one order, whatever the instruction set and the number of threads, so their
@@ -25,7 +25,7 @@ constexpr bool is_code(Element e) { return e == Element::kUint8 || e == Element:
 constexpr int kMaxOrder = 1 << 16;
 constexpr int kMaxSeed = 60;
 constexpr int kMaxPasses = 18;
-constexpr int kMaxTile = 256;
+constexpr int kMaxTile = 512;
 
 // The factors of an order n = seed * 2**k, in the order in which they are applied.
 struct Plan {
@@ -57,7 +57,7 @@ struct Rotation {
   float high = 0;
   std::int32_t zero_point = 0;
   bool stream = false;  // write codes past the caches
-  int tile = 64;  // pixels per tile: 32, 64, 128 or 256
+  int tile = 64;  // pixels per tile: 32, 64, 128, 256 or 512
 };
 
 // Gains in `gains`, room for 2 n floats. What is constant along a row of R_n is folded into

@@ -24,20 +24,37 @@ ALWAYS_INLINE void sylvester(F* v) {
   }
 }
 
-// R rows, `step` floats apart, in place.
-template <int R>
-void butterfly_pass(float* data, std::ptrdiff_t step, int columns) {
+// R rows from(i, t) to R rows `step` floats apart.
+template <int R, class From>
+ALWAYS_INLINE void butterfly_pass(From from, float* data, std::ptrdiff_t step, int columns) {
   for (int t = 0; t < columns; t += kWidth) {
     F v[R];
 #pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) v[i] = load(data + i * step + t);
+    for (int i = 0; i < R; ++i) v[i] = from(i, t);
     sylvester<R>(v);
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) store(data + i * step + t, v[i]);
   }
 }
 
-// One factor of the plan on `radix` rows.
+// In place.
+template <int R>
+void butterfly_pass(float* data, std::ptrdiff_t step, int columns) {
+  butterfly_pass<R>([&](int i, int t) { return load(data + i * step + t); }, data, step, columns);
+}
+
+constexpr int kFirstRadix = 8;  // of the first factor of 32 channels and more that are a power of two
+
+// That factor of rows of x, `x_step` floats apart, each times its gain.
+void first_pass(const float* x, std::ptrdiff_t x_step, const float* gains, std::ptrdiff_t gain_step,
+                float* data, std::ptrdiff_t step, int columns) {
+  F gain[kFirstRadix];
+  for (int i = 0; i < kFirstRadix; ++i) gain[i] = F{} + gains[i * gain_step];
+  butterfly_pass<kFirstRadix>([&](int i, int t) { return load(x + i * x_step + t) * gain[i]; }, data, step,
+                              columns);
+}
+
+// One factor of the plan on `radix` rows, in place.
 void factor_pass(int radix, float* data, std::ptrdiff_t step, const int* order, int columns) {
   switch (radix) {
     case 1: return;
@@ -63,6 +80,7 @@ struct Tile {
   std::int64_t image;
   std::int64_t pixel;
   int columns;     // pixels that exist, up to r.tile
+  const float* source;  // where the first factor reads its rows, as `at` has them; null after gather
   const Grid grid;
 
   Tile(const Rotation& rotation, void* scratch) : r(rotation), grid(r) {
@@ -99,6 +117,14 @@ struct Tile {
     const auto run = c.silu ? normalize<true> : normalize<false>;
     run(c.x + at(channel), columns, c.gains[of], c.offsets[of], c.y + at(channel));
     return c.y + at(channel);
+  }
+
+  // Eight rows can be read from where they are; a seed's are too many to be read from so far apart.
+  void set_source() {
+    const bool whole = columns == r.tile && !r.x_channels_last && r.x_type == Element::kFloat;
+    source = nullptr;
+    if (!whole || r.plan.radix[0] != kFirstRadix) return;
+    source = r.normal != nullptr ? r.normal->y : static_cast<const float*>(r.x);
   }
 
   // The row of a channel becomes gain * x; pixels that do not exist are zero.
@@ -176,7 +202,13 @@ struct Tile {
     if (level == r.plan.passes) return emit(base, count);
     const int radix = r.plan.radix[level], stride = count / radix;
     const std::ptrdiff_t step = row_of(base + stride) - row_of(base);
-    for (int j = 0; j < stride; ++j) factor_pass(radix, row_of(base + j), step, order, r.tile);
+    for (int j = 0; j < stride; ++j) {
+      if (level == 0 && source != nullptr) {
+        first_pass(source + at(j), stride * r.pixels, r.gain_in + j, stride, row_of(j), step, r.tile);
+      } else {
+        factor_pass(radix, row_of(base + j), step, order, r.tile);
+      }
+    }
     if (level + 1 == r.plan.passes) return emit(base, count);
     for (int i = 0; i < radix; ++i) finish(level + 1, base + i * stride, stride);
   }
@@ -187,8 +219,14 @@ struct Tile {
     pixel = index % per_image * r.tile;
     columns = static_cast<int>(r.pixels - pixel < r.tile ? r.pixels - pixel : r.tile);
     if (r.x_channels_last) lines_in();
-    // All of x first: nothing between its loads holds them up.
-    for (int channel = 0; channel < r.plan.n; ++channel) gather(channel);
+    set_source();
+    for (int channel = 0; channel < r.plan.n; ++channel) {
+      if (source == nullptr) {
+        gather(channel);
+      } else if (r.normal != nullptr) {
+        normalized(channel);
+      }
+    }
     finish(0, 0, r.plan.n);
     if (r.y_channels_last) lines_out();
   }

@@ -64,8 +64,9 @@ def test_codes_equal_the_definition_on_every_instruction_set(n, dtype, ops, ever
 
 @pytest.mark.parametrize(("zero_point", "qmin", "qmax"), GRIDS, ids=str)
 @pytest.mark.parametrize("last", [False, True], ids=["NCHW", "NHWC"])
-def test_wide_tiles(zero_point, qmin, qmax, last, ops, every_isa):
-    x, d = given((1, 128, 70, 70)), multiplier(128)
+@pytest.mark.parametrize("side", [70, 91])  # 256 and 512 pixels
+def test_wide_tiles(zero_point, qmin, qmax, last, side, ops, every_isa):
+    x, d = given((1, 128, side, side)), multiplier(128)
     model = ops.quantize_model(x, d, SCALE, zero_point, 1, qmin, qmax, channels_last=last)
     for codes in every_isa(model, x):
         assert_codes(codes, x, d, 1, zero_point, qmin, qmax, additions(128), channels_last=last)
