@@ -79,9 +79,11 @@ _PLAIN_END: Final = "y = DequantizeLinear (y_codes, y_scale, y_zero_point)"
 _BRANCH_END: Final = """integer = DequantizeLinear (y_codes, y_scale, y_zero_point)
   low = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads>
     (x, down)
-  branch = Conv (low, up)
-  y = Add (integer, branch)
+  %s
 """
+_STANDARD_SUM: Final = """branch = Conv (low, up)
+  y = Add (integer, branch)"""
+_FUSED_SUM: Final = "y = com.microsoft.FusedConv (low, up, , integer)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +177,18 @@ def upsample(x: NDArray[Any]) -> NDArray[Any]:
     return x.repeat(2, axis=2).repeat(2, axis=3)
 
 
-def quantized_conv_functions() -> tuple[onnx.FunctionProto, ...]:
-    """The function bodies of the ops, for ``ModelProto.functions``."""
-    plain = bodies(VARIANTS, _BODY, _PLAIN_END, _BRANCH_END)
+def quantized_conv_functions(*, standard: bool = False) -> tuple[onnx.FunctionProto, ...]:
+    """The function bodies of the ops, for ``ModelProto.functions``.
+
+    Args:
+        standard: Use standard operators alone. Otherwise ONNX Runtime's own FusedConv adds the
+            branch to the integers' part where that lies.
+    """
+    template, end = _BODY, _BRANCH_END % _STANDARD_SUM
+    if not standard:
+        template = _BODY.replace("]>", ', "com.microsoft" : 1]>')
+        end = _BRANCH_END % _FUSED_SUM
+    plain = bodies(VARIANTS, template, _PLAIN_END, end)
     pairs = zip(plain, UPSAMPLE_VARIANTS, strict=True)
     return (*plain, *(_after_upsampling(body, op.name) for body, op in pairs))
 

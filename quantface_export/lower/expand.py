@@ -188,4 +188,4 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer], profile: Profile = "c
     RemoveUnusedNodesPass()(model)  # what convolutions took in
     model.opset_imports.pop(MARKER_DOMAIN, None)
     join_prologue(model)
-    carry_functions(model)
+    carry_functions(model, profile)

@@ -45,7 +45,7 @@ def export_markers(
         args: Example inputs; their shapes become the model's, but for the axes in ``shapes``.
         inputs: Names of the inputs.
         output: Name of the one output.
-        profile: Which ops stand for attention.
+        profile: What the graph is written for.
         shapes: Axes of any size; None fixes all of them.
     """
     silent = contextlib.redirect_stdout(io.StringIO())
@@ -66,7 +66,7 @@ def export_markers(
         _name_dimensions(program)
     model = _without_traces(program.model)
     join_silu(model)
-    carry_functions(model)
+    carry_functions(model, profile)
     return model
 
 

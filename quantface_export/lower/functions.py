@@ -10,10 +10,16 @@ from onnx_ops.group_norm import SILU, group_norm_functions
 from onnx_ops.hadamard_quantize import hadamard_quantize_function
 from onnx_ops.quantized_conv import quantized_conv_functions
 from onnx_ops.quantized_linear import quantized_linear_functions
+from quantface_export.settings import Profile
 
 
-def carry_functions(model: ir.Model) -> None:
-    """Give ``model`` the bodies of the ops that it holds, in place; it needs no others."""
+def carry_functions(model: ir.Model, profile: Profile) -> None:
+    """Give ``model`` the bodies of the ops that it holds, in place; it needs no others.
+
+    Args:
+        model: A stage, or what is made of it so far.
+        profile: What the graph is written for.
+    """
     used = {node.op_type for node in model.graph if node.domain == DOMAIN}
     if not used:
         return
@@ -25,7 +31,7 @@ def carry_functions(model: ir.Model) -> None:
     for body in (
         hadamard_function(),
         hadamard_quantize_function(),
-        *quantized_conv_functions(),
+        *quantized_conv_functions(standard=profile == "portable"),
         *quantized_linear_functions(),
         *group_norm_functions(),
         prologue.prologue_function(),

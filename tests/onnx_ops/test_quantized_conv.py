@@ -40,7 +40,7 @@ def constants(bits=4):
     }
 
 
-def model(*, branch, function=True, shape=SHAPE, bits=4, upsamples=False):
+def model(*, branch, function=True, shape=SHAPE, bits=4, upsamples=False, standard=False):
     fixed = constants(bits)
     weights = weight_tensors(fixed.pop("weight"), bits)
     names = [*list(fixed)[:2], *weights, *list(fixed)[2:]]
@@ -57,15 +57,19 @@ def model(*, branch, function=True, shape=SHAPE, bits=4, upsamples=False):
         numpy_helper.from_array(np.asarray(fixed[k]), k) for k in names if k not in ("codes", "x")
     ]
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
-    functions = list(quantized_conv_functions()) if function else []
+    functions = list(quantized_conv_functions(standard=standard)) if function else []
     graph = helper.make_graph([node], "conv", infos, [y], tensors)
     return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=10)
 
 
-@pytest.mark.parametrize("branch", [False, True])
+@pytest.mark.parametrize(
+    ("branch", "standard"), [(False, False), (True, False), (True, True)], ids=str
+)
 @pytest.mark.parametrize("level", ["off", "all"])
 @pytest.mark.parametrize(("bits", "upsamples"), [(4, False), (6, False), (7, False), (4, True)])
-def test_the_body_computes_the_definition_as_integers(branch, level, bits, upsamples, tmp_path):
+def test_the_body_computes_the_definition_as_integers(
+    branch, standard, level, bits, upsamples, tmp_path
+):
     fixed, path = constants(bits), tmp_path / "optimized.onnx"
     codes = np.random.default_rng(1).integers(0, 16, SHAPE).astype(np.uint8)
     options = onnxruntime.SessionOptions()
@@ -73,7 +77,7 @@ def test_the_body_computes_the_definition_as_integers(branch, level, bits, upsam
     options.optimized_model_filepath = str(path)
     if level == "off":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    proto = model(branch=branch, bits=bits, upsamples=upsamples)
+    proto = model(branch=branch, bits=bits, upsamples=upsamples, standard=standard)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
     feed = {"codes": codes} | ({"x": fixed["x"]} if branch else {})
     y = session.run(None, feed)[0].astype(np.float64)
@@ -95,15 +99,19 @@ def test_the_body_computes_the_definition_as_integers(branch, level, bits, upsam
         kinds = [node.op_type for node in onnx.load(path).graph.node]
         assert kinds.count("QLinearConv") == 1
         assert "Cast" not in kinds
-        assert kinds.count("Conv") == 2 * branch
+        assert kinds.count("Conv") == branch * (2 if standard else 1)
+        assert kinds.count("FusedConv") == (branch and not standard)
 
 
+@pytest.mark.parametrize("standard", [False, True])
 @pytest.mark.parametrize("upsamples", [False, True])
 @pytest.mark.parametrize("bits", [4, 6])
 @pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize("function", [True, False], ids=["body", "no body"])
-def test_checker_accepts_the_model(branch, function, bits, upsamples):
-    proto = model(branch=branch, function=function, bits=bits, upsamples=upsamples)
+def test_checker_accepts_the_model(branch, function, bits, upsamples, standard):
+    proto = model(
+        branch=branch, function=function, bits=bits, upsamples=upsamples, standard=standard
+    )
     onnx.checker.check_model(proto, full_check=True)
 
 

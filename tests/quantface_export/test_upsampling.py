@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from calibration.layers import quant_layers
 from calibration.recipe import Recipe
+from onnx_ops.function_body import DOMAIN
 from quantface_export.contract import require_fusion
 from quantface_export.layer_table import read_layers
 from quantface_export.lower.expand import expand
@@ -81,3 +82,6 @@ def test_upsampling(
     portable = export_markers(model, (x,), ["x"], "y", "portable")
     expand(portable, quant_layers(model), "portable")
     assert [node.op_type for node in portable.graph].count("Resize") == 1
+    in_bodies = [{n.domain for f in m.functions.values() for n in f} for m in (graph, portable)]
+    assert "com.microsoft" in in_bodies[0]
+    assert in_bodies[1] <= {"", DOMAIN}
