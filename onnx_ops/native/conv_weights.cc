@@ -23,6 +23,30 @@ int weight_at(const ConvWeights& weights, std::int64_t index) {
   return (nibble(static_cast<const std::uint8_t*>(weights.data), index) ^ 8) - 8;
 }
 
+// Adds as many of the weights in `bytes` as are whole periods of an odd number of taps, and returns how many:
+// after 2 * taps weights the bytes begin with the first tap again. A period of many is for the compiler, which
+// adds whole vectors then.
+std::int64_t sum_periods(const std::uint8_t* data, std::int64_t bytes, int taps, int* sums) {
+  constexpr int kLongest = 16 * 63;
+  constexpr std::int64_t kMost = 65535 / 15;
+  const int period = 16 * taps;
+  const std::int64_t count = std::min(bytes / period, kMost);
+  std::uint16_t low[kLongest] = {}, high[kLongest] = {};  // sums of weight + 8
+  for (std::int64_t i = 0; i < count; ++i, data += period) {
+    for (int j = 0; j < period; ++j) {
+      const int byte = data[j] ^ 0x88;
+      low[j] = static_cast<std::uint16_t>(low[j] + (byte & 15));
+      high[j] = static_cast<std::uint16_t>(high[j] + (byte >> 4));
+    }
+  }
+  const int offset = static_cast<int>(8 * count);
+  for (int j = 0; j < period; ++j) {
+    sums[2 * j % taps] += low[j] - offset;
+    sums[(2 * j + 1) % taps] += high[j] - offset;
+  }
+  return 2 * period * count;
+}
+
 std::int64_t parts(const ConvPlan& plan) { return (plan.steps + kStepsAtOnce - 1) / kStepsAtOnce; }
 
 }  // namespace
@@ -69,9 +93,15 @@ bool expand_weights(const Kernels& kernels, const ConvPlan& plan, const ConvForm
 void sum_taps(const ConvPlan& plan, const ConvWeights& weights, std::int64_t filter, int* sums) {
   const ConvGeometry& g = plan.geometry;
   const std::int64_t taps = g.kernel[0] * g.kernel[1], first = filter * g.channels * taps;
+  const std::int64_t last = first + g.channels * taps;
   std::fill_n(sums, taps, 0);
-  for (std::int64_t i = 0, t = 0; i < g.channels * taps; ++i, t = t + 1 < taps ? t + 1 : 0) {
-    sums[t] += weight_at(weights, first + i);
+  std::int64_t i = first;
+  if (weights.stored == Stored::kFourBits && taps % 2 == 1 && first % 2 == 0) {
+    i += sum_periods(static_cast<const std::uint8_t*>(weights.data) + first / 2, (last - first) / 2,
+                     static_cast<int>(taps), sums);
+  }
+  for (std::int64_t t = (i - first) % taps; i < last; ++i, t = t + 1 < taps ? t + 1 : 0) {
+    sums[t] += weight_at(weights, i);
   }
 }
 
