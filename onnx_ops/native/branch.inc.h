@@ -117,7 +117,7 @@ struct BranchBlock {
         (std::int64_t{block} * plan.branch_positions + position) * g.channels + channel;
     for (std::int64_t t = 0; t < count; t += kRows) {
       float_product<kVectors>(values + plane * branch_plane(c) + t, c.low_block, 1, depth,
-                    plan.down + at * kRanks, 1, sums + (plane * c.low_block + t) * kRanks);
+                              plan.down + at * kRanks, 1, sums + (plane * c.low_block + t) * kRanks);
     }
   }
 

@@ -83,8 +83,6 @@ ALWAYS_INLINE B tap_of(const float* bytes, int tap) {
   return ((B)half ^ 8) - 8;
 }
 
-constexpr int kRowAhead = 256;  // bytes
-
 typedef std::int64_t TwoLongs __attribute__((vector_size(16)));
 
 // Four steps of filters of one tap: to[step * kOutputs + filter].
@@ -97,6 +95,8 @@ ALWAYS_INLINE void gather_steps(const std::uint8_t* const* from, float* to) {
   }
   transpose_quads(steps, to, kOutputs);
 }
+
+constexpr int kRowAhead = 256;  // bytes
 
 // All rows are read at once: too many for a CPU to see that each goes on.
 ALWAYS_INLINE void advance(const std::uint8_t** rows, int bytes) {

@@ -91,8 +91,7 @@ OrtStatus* run_slab(const ConvKernel& kernel, const OrtKernelContext* context, v
   RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::pad>, pad_items(*call),
                             1, threads));
   RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::branch>,
-                            branch_items(*call), branch_scratch(*call).bytes,
-                            threads));
+                            branch_items(*call), branch_scratch(*call).bytes, threads));
   call->weights = call->form->weights == nullptr ? static_cast<std::int8_t*>(band) : call->form->weights;
   for (const int most = call->band; call->first < plan.blocks; call->first += most) {
     if (call->band > plan.blocks - call->first) call->band = plan.blocks - call->first;
