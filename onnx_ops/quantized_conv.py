@@ -186,7 +186,7 @@ def quantized_conv_functions(*, standard: bool = False) -> tuple[onnx.FunctionPr
     """
     template, end = _BODY, _BRANCH_END % _STANDARD_SUM
     if not standard:
-        template = _BODY.replace("]>", ', "com.microsoft" : 1]>')
+        template = _BODY.replace('"" : 21', '"" : 21, "com.microsoft" : 1')
         end = _BRANCH_END % _FUSED_SUM
     plain = bodies(VARIANTS, template, _PLAIN_END, end)
     pairs = zip(plain, UPSAMPLE_VARIANTS, strict=True)

@@ -6,68 +6,8 @@
 //   fence                           orders stores that passed the caches by
 //   half_to_float, float_to_half    16 values
 
-#include "seed.inc.h"
+#include "factors.inc.h"
 #include "transpose.inc.h"
-
-// v becomes S_R v.
-template <int R>
-ALWAYS_INLINE void sylvester(F* v) {
-  if constexpr (R > 1) {
-#pragma GCC unroll 8
-    for (int i = 0; i < R / 2; ++i) {
-      const F a = v[i], b = v[i + R / 2];
-      v[i] = a + b;
-      v[i + R / 2] = a - b;
-    }
-    sylvester<R / 2>(v);
-    sylvester<R / 2>(v + R / 2);
-  }
-}
-
-// R rows from(i, t) to R rows `step` floats apart.
-template <int R, class From>
-ALWAYS_INLINE void butterfly_pass(From from, float* data, std::ptrdiff_t step, int columns) {
-  for (int t = 0; t < columns; t += kWidth) {
-    F v[R];
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) v[i] = from(i, t);
-    sylvester<R>(v);
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) store(data + i * step + t, v[i]);
-  }
-}
-
-// In place.
-template <int R>
-void butterfly_pass(float* data, std::ptrdiff_t step, int columns) {
-  butterfly_pass<R>([&](int i, int t) { return load(data + i * step + t); }, data, step, columns);
-}
-
-constexpr int kFirstRadix = 8;  // of the first factor of 32 channels and more that are a power of two
-
-// That factor of rows of x, `x_step` floats apart, each times its gain.
-void first_pass(const float* x, std::ptrdiff_t x_step, const float* gains, std::ptrdiff_t gain_step,
-                float* data, std::ptrdiff_t step, int columns) {
-  F gain[kFirstRadix];
-  for (int i = 0; i < kFirstRadix; ++i) gain[i] = F{} + gains[i * gain_step];
-  butterfly_pass<kFirstRadix>([&](int i, int t) { return load(x + i * x_step + t) * gain[i]; }, data, step,
-                              columns);
-}
-
-// One factor of the plan on `radix` rows, in place.
-void factor_pass(int radix, float* data, std::ptrdiff_t step, const int* order, int columns) {
-  switch (radix) {
-    case 1: return;
-    case 2: return butterfly_pass<2>(data, step, columns);
-    case 4: return butterfly_pass<4>(data, step, columns);
-    case 8: return butterfly_pass<8>(data, step, columns);
-    case 16: return butterfly_pass<16>(data, step, columns);
-    case 12: return seed_pass<12>(data, step, order, columns);
-    case 20: return seed_pass<20>(data, step, order, columns);
-    case 60: return seed_pass<60>(data, step, order, columns);
-    default: __builtin_unreachable();
-  }
-}
 
 struct Tile {
   const Rotation& r;
@@ -119,7 +59,7 @@ struct Tile {
     return c.y + at(channel);
   }
 
-  // Eight rows can be read from where they are; a seed's are too many to be read from so far apart.
+  // Eight rows are read from where they are; a seed's 12 to 60 are gathered first.
   void set_source() {
     const bool whole = columns == r.tile && !r.x_channels_last && r.x_type == Element::kFloat;
     source = nullptr;
