@@ -99,9 +99,7 @@ def _probed(
         values[record.out] = onnx.TensorProto.FLOAT
     edited = with_outputs(model, values)
     add_whole(edited, records)
-    session = open_session(
-        model, optimization=optimization, variant=variant, arena=False, edited=edited
-    )
+    session = open_session(model, optimization=optimization, variant=variant, edited=edited)
     names = [o.name for o in session.get_outputs()]
     results = dict(zip(names, run(session, *inputs), strict=True))
     results |= dict(zip((i.name for i in session.get_inputs()), inputs, strict=True))

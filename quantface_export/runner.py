@@ -45,7 +45,6 @@ class Runner:
                 self.bundle.stage(name),
                 variant=self.variant,
                 optimization=self.optimization,
-                arena=self._small,
             )
         return run(self._sessions[name], *inputs)[0].astype(np.float32)
 

@@ -26,7 +26,7 @@ _LEVELS = {
 
 
 SMALL_BYTES = 256 << 20
-"""Models of up to this size together stay open, and keep the memory that a run took."""
+"""Models of up to this size together stay open, each with the memory that a run took."""
 
 
 def small(models: Path) -> bool:
@@ -51,10 +51,12 @@ def session_options(
     variant: Variant = "function",
     threads: int = 0,
     optimization: Optimization = "all",
-    *,
-    arena: bool = True,
 ) -> ort.SessionOptions:
     """Options of a session on one stage; :func:`open_session` says what the arguments are.
+
+    ORT's arena hands a tensor's memory to the next one while it is warm. Its two plans made in
+    advance are off: a block laid out from a first run is taken beside what that run took, and a
+    buffer that the graph passes on is kept from everyone else until its last user is done.
 
     Raises:
         RuntimeError: ``native`` is wanted, but the library was not built.
@@ -69,7 +71,8 @@ def session_options(
         register(options)
     options.graph_optimization_level = _LEVELS[optimization]
     options.intra_op_num_threads = threads
-    options.enable_cpu_mem_arena = arena
+    options.enable_mem_pattern = False
+    options.enable_mem_reuse = False
     options.log_severity_level = 3
     return options
 
@@ -80,7 +83,6 @@ def open_session(
     optimization: Optimization = "all",
     variant: Variant = "function",
     threads: int = 0,
-    arena: bool = True,
     optimized_to: Path | None = None,
     edited: onnx.ModelProto | None = None,
 ) -> ort.InferenceSession:
@@ -91,15 +93,13 @@ def open_session(
         optimization: ``off`` runs the graph as written, ``all`` as ORT fuses it.
         variant: Who computes the Hadamard ops.
         threads: Intra-op threads; 0 lets ORT choose.
-        arena: Whether ORT keeps a run's memory for the next one, which is faster and takes up to
-            twice as much.
         optimized_to: Where ORT writes the graph that it really runs.
         edited: A changed form of ``model`` to open in its place; it has the same external data.
 
     Raises:
         RuntimeError: ``native`` is wanted, but the library was not built.
     """
-    options = session_options(variant, threads, optimization, arena=arena)
+    options = session_options(variant, threads, optimization)
     if optimized_to is not None:
         options.optimized_model_filepath = str(optimized_to)
         options.add_session_config_entry(

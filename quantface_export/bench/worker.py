@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from quantface_export.session import Variant, return_memory, run, session_options, small
+from quantface_export.session import Variant, return_memory, run, session_options
 from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT, STAGES
 
 
@@ -56,7 +56,7 @@ def measure(order: Order) -> dict[str, Any]:
     stages, kinds = [], Counter[str]()
     for name in STAGES:
         inputs = [values[key] for key in STAGE_INPUTS[name]]
-        options = session_options(order.variant, order.threads, arena=small(Path(order.models)))
+        options = session_options(order.variant, order.threads)
         with tempfile.TemporaryDirectory() as folder:
             if order.profile:
                 options.enable_profiling = True
