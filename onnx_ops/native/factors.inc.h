@@ -39,15 +39,6 @@ void butterfly_pass(float* data, std::ptrdiff_t step, int columns) {
 
 constexpr int kFirstRadix = 8;  // of the first factor of 32 channels and more that are a power of two
 
-// That factor of rows of x, `x_step` floats apart, each times its gain.
-void first_pass(const float* x, std::ptrdiff_t x_step, const float* gains, std::ptrdiff_t gain_step,
-                float* data, std::ptrdiff_t step, int columns) {
-  F gain[kFirstRadix];
-  for (int i = 0; i < kFirstRadix; ++i) gain[i] = F{} + gains[i * gain_step];
-  butterfly_pass<kFirstRadix>([&](int i, int t) { return load(x + i * x_step + t) * gain[i]; }, data, step,
-                              columns);
-}
-
 // One factor of the plan on `radix` rows, in place.
 void factor_pass(int radix, float* data, std::ptrdiff_t step, const int* order, int columns) {
   switch (radix) {

@@ -50,13 +50,16 @@ ALWAYS_INLINE F exponential(F v) {
   return (F)((I)p + exponent);
 }
 
-template <bool kSilu>
-ALWAYS_INLINE F normalized(F x, float gain, float offset) {
-  const F v = x * gain + offset;
-  if constexpr (!kSilu) return v;
+ALWAYS_INLINE F silu(F v) {
   const F low = F{} - 87.0f, high = F{} + 87.0f;
   const F above = v > low ? v : low;  // what is not a number becomes low here, and v stays
   return v / (1.0f + exponential(-(above < high ? above : high)));
+}
+
+template <bool kSilu>
+ALWAYS_INLINE F normalized(F x, float gain, float offset) {
+  const F v = x * gain + offset;
+  return kSilu ? silu(v) : v;
 }
 
 template <bool kSilu>

@@ -47,7 +47,7 @@ struct Rotation {
   bool x_channels_last = false;
   bool y_channels_last = false;
   const void* x = nullptr;
-  const NormCall* normal = nullptr;  // normalizes x first, by known gains and offsets, or null
+  const NormCall* normal = nullptr;  // x goes through it and SiLU first, by known gains and offsets; or null
   void* y = nullptr;
   std::int64_t images = 0;
   std::int64_t pixels = 0;

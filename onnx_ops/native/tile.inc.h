@@ -20,7 +20,6 @@ struct Tile {
   std::int64_t image;
   std::int64_t pixel;
   int columns;     // pixels that exist, up to r.tile
-  const float* source;  // where the first factor reads its rows, as `at` has them; null after gather
   const Grid grid;
 
   Tile(const Rotation& rotation, void* scratch) : r(rotation), grid(r) {
@@ -54,17 +53,38 @@ struct Tile {
   const float* normalized(int channel) const {
     const NormCall& c = *r.normal;
     const std::int64_t of = image * r.plan.n + channel;
-    const auto run = c.silu ? normalize<true> : normalize<false>;
-    run(c.x + at(channel), columns, c.gains[of], c.offsets[of], c.y + at(channel));
+    normalize<true>(c.x + at(channel), columns, c.gains[of], c.offsets[of], c.y + at(channel));
     return c.y + at(channel);
   }
 
   // Eight rows are read from where they are; a seed's 12 to 60 are gathered first.
-  void set_source() {
-    const bool whole = columns == r.tile && !r.x_channels_last && r.x_type == Element::kFloat;
-    source = nullptr;
-    if (!whole || r.plan.radix[0] != kFirstRadix) return;
-    source = r.normal != nullptr ? r.normal->y : static_cast<const float*>(r.x);
+  bool reads_in_place() const {
+    return columns == r.tile && !r.x_channels_last && r.x_type == Element::kFloat &&
+           r.plan.radix[0] == kFirstRadix;
+  }
+
+  // The first factor of channels j, j + stride, ...: of x, which is normalized into y on the way where
+  // it must be.
+  void first_factor(int j, int stride, std::ptrdiff_t step) {
+    F gain[kFirstRadix];
+    for (int i = 0; i < kFirstRadix; ++i) gain[i] = F{} + r.gain_in[j + i * stride];
+    const std::ptrdiff_t far = stride * r.pixels;
+    if (r.normal == nullptr) {
+      const float* x = static_cast<const float*>(r.x) + at(j);
+      const auto scaled = [&](int i, int t) { return load(x + i * far + t) * gain[i]; };
+      return butterfly_pass<kFirstRadix>(scaled, row_of(j), step, r.tile);
+    }
+    const NormCall& c = *r.normal;
+    const float* x = c.x + at(j);
+    float* y = c.y + at(j);
+    const float* gains = c.gains + image * r.plan.n + j;
+    const float* offsets = c.offsets + image * r.plan.n + j;
+    const auto normal = [&](int i, int t) {
+      const F v = silu(load(x + i * far + t) * gains[i * stride] + offsets[i * stride]);
+      store(y + i * far + t, v);
+      return v * gain[i];
+    };
+    butterfly_pass<kFirstRadix>(normal, row_of(j), step, r.tile);
   }
 
   // The row of a channel becomes gain * x; pixels that do not exist are zero.
@@ -143,8 +163,8 @@ struct Tile {
     const int radix = r.plan.radix[level], stride = count / radix;
     const std::ptrdiff_t step = row_of(base + stride) - row_of(base);
     for (int j = 0; j < stride; ++j) {
-      if (level == 0 && source != nullptr) {
-        first_pass(source + at(j), stride * r.pixels, r.gain_in + j, stride, row_of(j), step, r.tile);
+      if (level == 0 && reads_in_place()) {
+        first_factor(j, stride, step);
       } else {
         factor_pass(radix, row_of(base + j), step, order, r.tile);
       }
@@ -159,13 +179,8 @@ struct Tile {
     pixel = index % per_image * r.tile;
     columns = static_cast<int>(r.pixels - pixel < r.tile ? r.pixels - pixel : r.tile);
     if (r.x_channels_last) lines_in();
-    set_source();
-    for (int channel = 0; channel < r.plan.n; ++channel) {
-      if (source == nullptr) {
-        gather(channel);
-      } else if (r.normal != nullptr) {
-        normalized(channel);
-      }
+    if (!reads_in_place()) {
+      for (int channel = 0; channel < r.plan.n; ++channel) gather(channel);
     }
     finish(0, 0, r.plan.n);
     if (r.y_channels_last) lines_out();
