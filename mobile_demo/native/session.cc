@@ -62,6 +62,8 @@ Session::Session(const Runtime& runtime, const std::string& model, const Session
   runtime.require(api.CreateSessionOptions(&options), "no session options");
   const Owned<OrtSessionOptions> owner(options, [&api](auto* p) { api.ReleaseSessionOptions(p); });
   runtime.require(api.SetIntraOpNumThreads(options, settings.threads), "bad number of threads");
+  // A plan's block would be taken beside what the run that made the plan has taken.
+  runtime.require(api.DisableMemPattern(options), "memory plans can't be turned off");
   if (!settings.ops.empty()) {
     runtime.require(api.RegisterCustomOpsLibrary_V2(options, settings.ops.c_str()),
                     settings.ops + " can't be registered");

@@ -59,6 +59,7 @@ struct ApiBase {
     (OrtSession*, const OrtRunOptions*, const char* const*, const OrtValue* const*, std::size_t,  \
      const char* const*, std::size_t, OrtValue**))                                                \
   X(CreateSessionOptions, 10, OrtStatus*, (OrtSessionOptions**))                                  \
+  X(DisableMemPattern, 17, OrtStatus*, (OrtSessionOptions*))                                      \
   X(SetIntraOpNumThreads, 24, OrtStatus*, (OrtSessionOptions*, int))                              \
   X(CreateCustomOpDomain, 26, OrtStatus*, (const char*, OrtCustomOpDomain**))                     \
   X(CustomOpDomain_Add, 27, OrtStatus*, (OrtCustomOpDomain*, const OrtCustomOp*))                 \
