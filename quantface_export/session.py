@@ -84,6 +84,7 @@ def open_session(
     variant: Variant = "function",
     threads: int = 0,
     optimized_to: Path | None = None,
+    profiled_to: Path | None = None,
     edited: onnx.ModelProto | None = None,
 ) -> ort.InferenceSession:
     """A CPU session on one stage.
@@ -94,6 +95,7 @@ def open_session(
         variant: Who computes the Hadamard ops.
         threads: Intra-op threads; 0 lets ORT choose.
         optimized_to: Where ORT writes the graph that it really runs.
+        profiled_to: What the name of ORT's profile begins with; none is made if left out.
         edited: A changed form of ``model`` to open in its place; it has the same external data.
 
     Raises:
@@ -105,6 +107,9 @@ def open_session(
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", optimized_to.name + ".data"
         )
+    if profiled_to is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profiled_to)
     if edited is not None:
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(model.parent.resolve())

@@ -29,6 +29,7 @@ from quantface_export.bench.peers import (
     quantize_by_ort,
     whole_folder,
 )
+from quantface_export.bench.unrotated import rotation_share
 from quantface_export.bench.worker import Order
 from quantface_export.bundle import load_bundle
 from quantface_export.errors import QuantfaceError
@@ -84,7 +85,7 @@ def bench(
         threads: Of every session.
         rounds: Turns; the rows change places from one to the next.
         repeats: Timed runs of each stage in a turn.
-        profile: Also time every node of our row.
+        profile: Also time every node of our row, with its rotations and without.
         progress: Told of everything.
 
     Raises:
@@ -131,7 +132,9 @@ def bench(
     result["ratios"] = ratios(result["rows"])
     if profile:
         profiled = dataclasses.replace(orders[OURS], profile=True)
-        result["profile"] = shares(one_turn(profiled)["kinds"])
+        plain = dataclasses.replace(profiled, rotations=False)
+        kinds, unrotated = one_turn(profiled)["kinds"], one_turn(plain)["kinds"]
+        result["profile"] = shares(kinds) | {"rotations": rotation_share(kinds, unrotated)}
     return result
 
 

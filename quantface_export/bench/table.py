@@ -38,7 +38,8 @@ def profile(result: dict[str, Any]) -> Table:
     """The most expensive op kinds of ours."""
     table = Table(
         title="quantface-w4a4 by op kind",
-        caption=f"{result['profile']['not_integer']:.0%} of the time is no integer math",
+        caption=f"{result['profile']['not_integer']:.0%} of the time is no integer math; "
+        f"the rotations take {result['profile']['rotations']:.1%}",
     )
     for name in ("op", "milliseconds", "share"):
         table.add_column(name, justify="left" if name == "op" else "right")

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
-from quantface_export.session import Variant, return_memory, run, session_options
+from quantface_export.bench.unrotated import without_rotations
+from quantface_export.session import Variant, open_session, return_memory, run
 from quantface_export.stages import STAGE_INPUTS, STAGE_OUTPUT, STAGES
 
 
@@ -35,6 +35,7 @@ class Order:
         threads: Intra-op threads; 0 lets ONNX Runtime choose.
         repeats: Timed runs of each stage, after one that is not.
         profile: Whether to have ONNX Runtime time every node as well.
+        rotations: Whether rotations stay in.
     """
 
     models: str
@@ -43,6 +44,7 @@ class Order:
     threads: int
     repeats: int
     profile: bool = False
+    rotations: bool = True
 
 
 def measure(order: Order) -> dict[str, Any]:
@@ -56,14 +58,17 @@ def measure(order: Order) -> dict[str, Any]:
     stages, kinds = [], Counter[str]()
     for name in STAGES:
         inputs = [values[key] for key in STAGE_INPUTS[name]]
-        options = session_options(order.variant, order.threads)
+        model = Path(order.models, name, "model.onnx")
+        edited = None if order.rotations else without_rotations(model)
         with tempfile.TemporaryDirectory() as folder:
-            if order.profile:
-                options.enable_profiling = True
-                options.profile_file_prefix = str(Path(folder, "profile"))
-            model = Path(order.models, name, "model.onnx")
             started = time.perf_counter()
-            session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            session = open_session(
+                model,
+                variant=order.variant,
+                threads=order.threads,
+                profiled_to=Path(folder, "profile") if order.profile else None,
+                edited=edited,
+            )
             opened = time.perf_counter() - started
             seconds = []
             for _ in range(order.repeats + 1):

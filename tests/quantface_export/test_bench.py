@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import pytest
 
+from onnx_ops import prologue
 from onnx_ops.library import library_path
 from quantface_export.bench import run, table
 from quantface_export.bench.run import FLOAT, INT8, OURS, ROWS, bench, ratios, shares
+from quantface_export.bench.unrotated import rotation_share, without_rotations
 from quantface_export.bench.worker import Order
 from quantface_export.console import console
 from quantface_export.errors import QuantfaceError
@@ -91,6 +95,34 @@ def test_profile_of_a_bundle(built: tuple[Path, dict[str, Any]], tmp_path: Path)
     assert ours <= set(kinds)
     theirs = {"Hadamard", "QLinearConv", "MatMulIntegerToFloat", "InstanceNormalization"}
     assert not theirs & set(kinds)
+
+
+@pytest.mark.skipif(library_path() is None, reason="the native kernels were not built")
+def test_a_stage_without_its_rotations(built: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    model = built[0] / "vae_decoder" / "model.onnx"
+    before, after = onnx.load(model), without_rotations(model)
+    kinds = [Counter(node.op_type for node in m.graph.node) for m in (before, after)]
+    rotations = kinds[0]["HadamardQuantize"] + kinds[0][prologue.NAME]
+    assert rotations > 0
+    assert not {"HadamardQuantize", prologue.NAME} & set(kinds[1])
+    assert kinds[1]["QuantizeLinear"] == kinds[0]["QuantizeLinear"] + rotations
+    tops = {a.i for n in before.graph.node for a in n.attribute if a.name == "qmax"}
+    clips = [node.input[2] for node in after.graph.node if node.op_type == "Clip"]
+    values = {
+        i.name: onnx.numpy_helper.to_array(i) for i in after.graph.initializer if i.name in clips
+    }
+    assert {int(values[name]) for name in clips if name.endswith("/qmax")} == tops
+    rotated = order(built[0], tmp_path, variant="native", profile=True)
+    found = run.one_turn(replace(rotated, rotations=False))["kinds"]
+    assert not {"HadamardQuantize", prologue.NAME} & set(found)
+    assert {"GroupNormSilu", "QuantizeLinear", "Clip", "QuantizedConvLowRank"} <= set(found)
+
+
+def test_share_of_rotations() -> None:
+    rotated = {prologue.NAME: 200, "HadamardQuantize": 50, "Clip": 10, "QuantizedConv": 740}
+    assert rotation_share(
+        rotated, {"GroupNormSilu": 150, "QuantizeLinear": 60, "Clip": 20, "QuantizedConv": 900}
+    ) == pytest.approx(0.03)
 
 
 def test_worker_needs_no_torch(built: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
