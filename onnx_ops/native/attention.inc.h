@@ -137,8 +137,6 @@ struct AttentionBlock {
     for (int i = 0; i < kWidth; ++i) weight[q] += total[i];
   }
 
-  static ALWAYS_INLINE F larger(F a, F b) { return a > b ? a : b; }
-
   // 2**v of what is not above 0, at least 2**-126, within 2 units in the last place: 2**n times a
   // polynomial of the rest. Not a number stays that.
   static ALWAYS_INLINE F power(F v) {

@@ -48,6 +48,10 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
   for (int i = 0; i < 32; ++i) to[i] = static_cast<std::uint8_t>(bits[i] + grid.zero_point);
 }
 
+ALWAYS_INLINE F larger(F a, F b) { return a > b ? a : b; }
+
+ALWAYS_INLINE F smaller(F a, F b) { return a < b ? a : b; }
+
 ALWAYS_INLINE void fence() {}
 
 ALWAYS_INLINE float widen_half(std::uint32_t half) {

@@ -37,6 +37,10 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
   }
 }
 
+ALWAYS_INLINE F larger(F a, F b) { return a > b ? a : b; }
+
+ALWAYS_INLINE F smaller(F a, F b) { return a < b ? a : b; }
+
 ALWAYS_INLINE void fence() {}
 
 ALWAYS_INLINE void half_to_float(const std::uint16_t* from, float* to) {

@@ -1,4 +1,7 @@
-// Group normalization. Sums go to 16 lanes whatever the vector's width. Included after vectors.inc.h.
+// Group normalization. Sums go to 16 lanes whatever the vector's width. Included after vectors.inc.h by one
+// file per instruction set, which defines
+//
+//   larger, smaller   of a and b; b where one of them is not a number
 
 constexpr std::int64_t kLanes = 16, kParts = kLanes / kWidth;
 constexpr std::int64_t kSummed = 64 * kLanes;  // values until float sums go to double
@@ -35,25 +38,22 @@ Moments moments(const float* x, std::int64_t count, float shift) {
   return total;
 }
 
-// exp(v) for v in [-87, 88], within 2 units in the last place: 2**n times a polynomial of the rest.
-ALWAYS_INLINE F exponential(F v) {
-  const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
-  const F shifted = v * 1.44269504f + rounder;
-  const F n = shifted - rounder;
-  const F r = v - n * 0.693359375f - n * -2.12194440e-4f;  // ln 2 in two parts
-  F p = r * 1.3981999507e-3f + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 0.5f;
-  p = p * r * r + r + 1.0f;
-  const I exponent = (I)shifted << 23;  // n is in the lowest bits
-  return (F)((I)p + exponent);
-}
-
+// v / (1 + exp(-v)). The exponential is 2**n times a polynomial of the rest of -v log2(e), which takes five
+// operations less than one in base e; it is as exact as the rounding of that product, which matters
+// only where v / (1 + exp(-v)) is next to nothing.
 ALWAYS_INLINE F silu(F v) {
-  const F low = F{} - 87.0f, high = F{} + 87.0f;
-  const F above = v > low ? v : low;  // what is not a number becomes low here, and v stays
-  return v / (1.0f + exponential(-(above < high ? above : high)));
+  const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
+  const F most = F{} + 125.0f;
+  F x = v * -1.44269504f;
+  x = smaller(larger(x, -most), most);  // what is not a number becomes the least here, and v stays
+  const F shifted = x + rounder, rest = x - (shifted - rounder);
+  F p = rest * 1.327647129e-3f + 9.675541893e-3f;
+  p = p * rest + 5.550713092e-2f;
+  p = p * rest + 2.402212024e-1f;
+  p = p * rest + 6.931469440e-1f;
+  p = p * rest + 1.0f;
+  const F power = (F)((I)p + ((I)shifted << 23));  // n is in the lowest bits
+  return v / (1.0f + power);
 }
 
 template <bool kSilu>
