@@ -21,7 +21,7 @@ import onnx.helper
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from onnx_ops import library, quantized_conv, quantized_linear
+from onnx_ops import library, quantized_conv, quantized_conv_body, quantized_linear
 from onnx_ops.function_body import DOMAIN, OPSET, VERSION
 
 RANK: Final = 16
@@ -84,7 +84,7 @@ class Conv:
     def float_nodes(self) -> list[onnx.NodeProto]:
         """The float32 layer."""
         image = "seen" if self.upsamples else "x"
-        nodes = quantized_conv.upsampling_nodes({"x": image}) if self.upsamples else []
+        nodes = quantized_conv_body.upsampling_nodes({"x": image}) if self.upsamples else []
         return [*nodes, onnx.helper.make_node("Conv", [image, "w"], ["y"], **self.window)]
 
     @staticmethod
@@ -180,7 +180,7 @@ def model(
     y = info("y", TensorProto.FLOAT, [None] * len(layer.x_shape))
     tensors = [onnx.numpy_helper.from_array(v, k) for k, v in fixed.items()]
     functions = (
-        *quantized_conv.quantized_conv_functions(),
+        *quantized_conv_body.quantized_conv_functions(),
         *quantized_linear.quantized_linear_functions(),
     )
     proto = onnx.helper.make_model(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from onnx_ops.quantized_conv import quantized_conv_functions
+from onnx_ops.quantized_conv_body import quantized_conv_functions
 from onnx_ops.quantized_linear import quantized_linear_functions
 from quantface_export.layer_table import LAYER_OPS, LayerRecord
 

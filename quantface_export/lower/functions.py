@@ -8,7 +8,7 @@ from onnx_ops import attention, prologue
 from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
 from onnx_ops.group_norm import SILU, group_norm_functions
 from onnx_ops.hadamard_quantize import hadamard_quantize_function
-from onnx_ops.quantized_conv import quantized_conv_functions
+from onnx_ops.quantized_conv_body import quantized_conv_functions
 from onnx_ops.quantized_linear import quantized_linear_functions
 from quantface_export.settings import Profile
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnx_ops.quantized_conv import NEAREST
+from onnx_ops.quantized_conv_body import NEAREST
 from quantface_export.lower.builder import constant_of
 
 

@@ -11,11 +11,11 @@ from onnx_ops.quantized_conv import (
     ConvGrid,
     low_rank_branch,
     quantized_conv,
-    quantized_conv_functions,
     quantized_conv_node,
     quantized_conv_schemas,
     upsample,
 )
+from onnx_ops.quantized_conv_body import quantized_conv_functions
 from onnx_ops.variants import weight_tensors
 
 SHAPE = (2, 10, 9, 8)

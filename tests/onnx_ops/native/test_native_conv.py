@@ -10,10 +10,10 @@ from onnx_ops.quantized_conv import (
     ConvGrid,
     low_rank_branch,
     quantized_conv,
-    quantized_conv_functions,
     quantized_conv_node,
     upsample,
 )
+from onnx_ops.quantized_conv_body import quantized_conv_functions
 from onnx_ops.variants import weight_tensors
 
 EPS = 2.0**-24
