@@ -80,8 +80,9 @@ def compare_stage(
     for group in layer_groups(model, read_layers(model), inputs):
         results = _probed(model, group, inputs, variant, optimization)
         layers += [_compare_layer(record, results) for record in group]
-        output = results[OUTPUT]
-    return StageParity(layers=tuple(layers), output=output.astype(np.float32))
+        output = results[OUTPUT].astype(np.float32)  # a copy
+        del results  # each would keep its session's arena
+    return StageParity(layers=tuple(layers), output=output)
 
 
 def _probed(

@@ -119,6 +119,6 @@ def open_session(
 
 
 def run(session: ort.InferenceSession, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
-    """All outputs of a stage for positional inputs."""
+    """All outputs of a stage for positional inputs; each keeps its session's arena alive."""
     names = [i.name for i in session.get_inputs()]
     return session.run(None, dict(zip(names, inputs, strict=True)))

@@ -71,7 +71,8 @@ def export_float(name: str, stage: nn.Module, values: Values, folder: Path) -> N
 
 def float_output(name: str, model: Path, values: Values) -> NDArray[np.float32]:
     """What the float stage gives for ``values``."""
-    return run(open_session(model), *(values[key] for key in STAGE_INPUTS[name]))[0]
+    output = run(open_session(model), *(values[key] for key in STAGE_INPUTS[name]))[0]
+    return output.copy()  # the result itself would keep its session's arena
 
 
 class _Samples:

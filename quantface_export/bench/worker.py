@@ -77,8 +77,8 @@ def measure(order: Order) -> dict[str, Any]:
                 seconds.append(time.perf_counter() - started)
             if order.profile:
                 kinds += by_kind(Path(session.end_profiling()), order.repeats)
-        values[STAGE_OUTPUT[name]] = output
-        del session
+        values[STAGE_OUTPUT[name]] = output.copy()  # a result keeps its session's arena
+        del session, output
         return_memory()
         stages.append(
             {"name": name, "seconds": statistics.median(seconds[1:]), "open_seconds": opened}
