@@ -183,7 +183,6 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   float* gains = static_cast<float*>(memory.data);
   set_gains(static_cast<const float*>(d.data), scale, gains, &r);
   if (kernel.normalize) {
-    norm.silu = true;
     RETURN_IF_ERROR(run_moments(api, context, *kernel.kernels, gains + 2 * n, &norm));
     r.normal = &norm;
   }
