@@ -38,12 +38,11 @@ def _unrotated(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodePr
     if node.op_type not in (ROTATION, prologue.NAME):
         return [node]
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    (x, *_, scale, zero_point), codes = node.input, node.output[-1]
-    nodes = []
+    x, codes, nodes = node.input[0], node.output[-1], []
     if node.op_type == prologue.NAME:
-        x, *affine = node.input[:3]
+        x, gamma, beta = node.input[:3]
         normal = group_norm.group_norm_node(
-            (x, affine[0], affine[1]),
+            (x, gamma, beta),
             node.output[0],
             groups=attributes["groups"],
             epsilon=attributes["epsilon"],
@@ -51,18 +50,13 @@ def _unrotated(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodePr
             name=f"{node.name}/norm",
         )
         nodes, x = [normal], node.output[0]
-    bounds = []
-    for key in ("qmin", "qmax"):
-        bounds.append(f"{codes}/{key}")
-        graph.initializer.append(
-            onnx.numpy_helper.from_array(np.array(attributes[key], np.uint8), bounds[-1])
-        )
-    node_of = onnx.helper.make_node
-    rounded = f"{codes}/rounded"
+    bounds = {f"{codes}/{key}": np.array(attributes[key], np.uint8) for key in ("qmin", "qmax")}
+    graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in bounds.items())
+    make, rounded = onnx.helper.make_node, f"{codes}/rounded"
     return [
         *nodes,
-        node_of("QuantizeLinear", [x, scale, zero_point], [rounded], name=rounded),
-        node_of("Clip", [rounded, *bounds], [codes], name=node.name),
+        make("QuantizeLinear", [x, *node.input[-2:]], [rounded], name=rounded),
+        make("Clip", [rounded, *bounds], [codes], name=node.name),
     ]
 
 
@@ -73,5 +67,5 @@ def rotation_share(rotated: Mapping[str, int], unrotated: Mapping[str, int]) -> 
         rotated: Microseconds by op kind.
         unrotated: The same of :func:`without_rotations`.
     """
-    with_, without = (sum(kinds.get(k, 0) for k in ROUNDING) for kinds in (rotated, unrotated))
-    return (with_ - without) / sum(rotated.values())
+    longer = sum(rotated.get(kind, 0) - unrotated.get(kind, 0) for kind in ROUNDING)
+    return longer / sum(rotated.values())
