@@ -70,6 +70,8 @@ def train(
         )
     except ValueError as e:  # another run's state, or a loss that is not finite
         raise QuantfaceError(str(e)) from e
+    finally:
+        accelerator.end_training()  # a process group left open can abort the process at its exit
     if not accelerator.is_main_process:
         sys.exit()  # all processes hold the same model now; one goes on with it
     student.cpu()

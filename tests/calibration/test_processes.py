@@ -25,6 +25,7 @@ model, target = student()
 schedule = replace(SHORT, steps=3, batch=4 // accelerator.num_processes)
 losses = distill(model, (images(),), target, small_distance(), schedule, seed=0,
                  accelerator=accelerator)
+accelerator.end_training()
 state = {"losses": losses, "parameters": [p.detach() for p in model.parameters()]}
 torch.save(state, f"{sys.argv[2]}-{accelerator.num_processes}-{accelerator.process_index}")
 """
