@@ -53,7 +53,8 @@ struct AttentionBlock {
   }
 
   AttentionBlock(const AttentionCall& call, void* scratch) : c(call) {
-    static_assert(kQueries % kRows == 0 && kPackedKeys % kOutputs == 0, "blocks are whole products");
+    static_assert(kQueries % kTaken<1> == 0 && kQueries % kTaken<2> == 0 && kPackedKeys % kOutputs == 0,
+                  "blocks are whole products");
     query = static_cast<float*>(scratch);
     sum = query + kQueries * query_row;
     score = sum + kQueries * sum_row;
@@ -96,7 +97,7 @@ struct AttentionBlock {
   void add_keys(std::int64_t head, std::int64_t count, std::int64_t key, int keys) {
     const float* packed = c.packed_key + (head * c.padded_keys() + key) * c.depth;
     for (int k = 0; k < keys; k += kOutputs) {
-      for (std::int64_t q = 0; q < count; q += kRows) {
+      for (std::int64_t q = 0; q < count; q += kTaken<2>) {
         float_product(query + q * query_row, 1, query_row, static_cast<int>(c.depth),
                       packed + k * c.depth, 0, score + q * score_row + k, score_row);
       }
@@ -104,9 +105,10 @@ struct AttentionBlock {
     for (std::int64_t q = 0; q < count; ++q) weigh(score + q * score_row, keys, q);
     const std::int64_t width = value_width(c);
     const auto product = width == kWidth ? float_product<1> : float_product<2>;
+    const int taken = width == kWidth ? kTaken<1> : kTaken<2>;
     const float* values = c.packed_value + head * c.keys * c.padded_depth() + key * width;
     for (std::int64_t i = 0; i < c.depth; i += width) {
-      for (std::int64_t q = 0; q < count; q += kRows) {
+      for (std::int64_t q = 0; q < count; q += taken) {
         product(score + q * score_row, 1, score_row, keys, values + i * c.keys, 1, sum + q * sum_row + i,
                 sum_row);
       }

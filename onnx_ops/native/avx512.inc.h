@@ -48,6 +48,8 @@ ALWAYS_INLINE F larger(F a, F b) { return _mm512_max_ps(a, b); }
 
 ALWAYS_INLINE F smaller(F a, F b) { return _mm512_min_ps(a, b); }
 
+ALWAYS_INLINE void stream(float* to, F v) { _mm512_stream_ps(to, v); }
+
 ALWAYS_INLINE void fence() { _mm_sfence(); }
 
 ALWAYS_INLINE void half_to_float(const std::uint16_t* from, float* to) {

@@ -58,7 +58,8 @@ struct BranchBlock {
     values = reinterpret_cast<float*>(base);
     sums = reinterpret_cast<float*>(base + layout.sums);
     lines = reinterpret_cast<float*>(base + layout.rows);
-    __builtin_memset(scratch, 0, layout.bytes);  // tiles that do not exist stay finite
+    // What vanishes is not written.
+    if (plan.paired) __builtin_memset(sums, 0, layout.rows - layout.sums);
   }
 
   void run(std::int64_t item) {
@@ -77,12 +78,11 @@ struct BranchBlock {
   }
 
   void run_taps(int block) {
-    __builtin_memset(sums, 0, sizeof(float) * c.low_block * kRanks);
     for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
       const int depth = depth_at(channel);
       for (int p = 0; p < plan.branch_positions; ++p) {
         collect(p, channel, depth);
-        multiply(block, p, 0, channel, depth);
+        multiply(block, p, 0, channel, depth, p > 0 || channel > 0);
       }
     }
     finish_pixels(block);
@@ -91,12 +91,11 @@ struct BranchBlock {
   template <int kTile>
   void run_tiles(int block) {
     constexpr int kPositions = (kTile + 2) * (kTile + 2);
-    __builtin_memset(sums, 0, sizeof(float) * kPositions * c.low_block * kRanks);
     for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
       const int depth = depth_at(channel);
       transform<kTile>(channel, depth);
       for (int p = 0; p < kPositions; ++p) {
-        if (!vanishes(plan, p, kTile + 2)) multiply(block, p, p, channel, depth);
+        if (!vanishes(plan, p, kTile + 2)) multiply(block, p, p, channel, depth, channel > 0);
       }
     }
     finish_tiles<kTile>(block);
@@ -111,13 +110,15 @@ struct BranchBlock {
     return c.x + (c.image * g.channels + channel) * c.height * c.width;
   }
 
-  // Adds the products of `position`, whose values lie in plane `plane`.
-  void multiply(int block, int position, int plane, std::int64_t channel, int depth) {
+  // The products of `position`, whose values lie in plane `plane`, which are added to others or not.
+  void multiply(int block, int position, int plane, std::int64_t channel, int depth, bool adds) {
     const std::int64_t at =
         (std::int64_t{block} * plan.branch_positions + position) * g.channels + channel;
-    for (std::int64_t t = 0; t < count; t += kRows) {
+    const float scale = adds ? 1 : 0;
+    for (std::int64_t t = 0; t < count; t += kTaken<kVectors>) {
       float_product<kVectors>(values + plane * branch_plane(c) + t, c.low_block, 1, depth,
-                              plan.down + at * kRanks, 1, sums + (plane * c.low_block + t) * kRanks);
+                              plan.down + at * kRanks, scale,
+                              sums + (plane * c.low_block + t) * kRanks);
     }
   }
 

@@ -33,7 +33,7 @@ namespace quantface {
 struct Kernels;
 
 constexpr int kBlockPixels = 48;    // output pixels of one block, or as many times its tiles' edge
-constexpr int kBranchPixels = 96;  // the same of the branch, or as many times its tiles' edge
+constexpr int kBranchPixels = 128;  // the same of the branch, or as many times its tiles' edge
 constexpr int kMaxTaps = 64;
 constexpr std::int64_t kSlabBytes = 2 << 20;    // of padded codes: a slab stays in the caches
 constexpr std::int64_t kSlabOfBands = 8 << 20;  // where weights are put in order for each slab
@@ -169,6 +169,7 @@ struct ConvCall {
   const std::uint8_t* codes = nullptr;  // (images, channels, height, width); linear: (width, channels)
   const float* x = nullptr;             // the same shape, or null
   float* y = nullptr;                   // (images, filters, out_height, out_width); (width, filters)
+  bool streams = false;                 // whether whole vectors of y go past the caches
   std::uint8_t* padded = nullptr;       // padded_bytes, aligned to 64: codes, channels last
   const std::uint8_t* pixels = nullptr; // what products read: padded, or a linear layer's codes
   float* low = nullptr;                 // (rows, out_width, low_row): down * x

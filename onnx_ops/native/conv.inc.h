@@ -221,6 +221,11 @@ struct ConvBlock {
     emit(steps, count, begin, filters);
   }
 
+  // Whether whole vectors go past the caches to rows of y that begin at `y`, `row` floats apart.
+  bool streams_to(const float* y, std::int64_t row) const {
+    return c.streams && reinterpret_cast<std::uintptr_t>(y) % sizeof(F) == 0 && row % kWidth == 0;
+  }
+
   void finish_lines(int filters) {
     const std::int64_t filter = std::int64_t{filters} * kOutputs, row = plan.geometry.filters;
     const std::int64_t existing = row - filter < kOutputs ? row - filter : kOutputs;
@@ -228,11 +233,14 @@ struct ConvBlock {
     float* y = c.y + begin * row + filter;
     float* to = whole ? y : steps;
     const std::int64_t to_row = whole ? row : kOutputs;
+    const bool streams = whole && streams_to(y, row);
     std::int64_t p = 0;
     for (; p + kRows <= count; p += kRows) {
-      finish_rows(p, filter, to, to_row, std::make_integer_sequence<int, kRows>{});
+      finish_rows(p, filter, to, to_row, streams, std::make_integer_sequence<int, kRows>{});
     }
-    for (; p < count; ++p) finish_rows(p, filter, to, to_row, std::make_integer_sequence<int, 1>{});
+    for (; p < count; ++p) {
+      finish_rows(p, filter, to, to_row, streams, std::make_integer_sequence<int, 1>{});
+    }
     for (p = 0; p < count && !whole; ++p) {
       __builtin_memcpy(y + p * row, steps + p * kOutputs, static_cast<std::size_t>(existing) * sizeof(float));
     }
@@ -241,12 +249,14 @@ struct ConvBlock {
   // float(sum) * multiplier + offset + up @ low of the block's rows from `p` on.
   template <int... R>
   ALWAYS_INLINE void finish_rows(std::int64_t p, std::int64_t filter, float* to, std::int64_t to_row,
-                                 std::integer_sequence<int, R...> rows) {
+                                 bool streams, std::integer_sequence<int, R...> rows) {
     const auto put = [&](int r, int v, F branch) {
       const std::int64_t at = filter + v * kWidth;
       const I sum = load_as<I>(sums + (p + r) * kOutputs + v * kWidth) + load_as<I>(plan.bias + at);
       const F product = __builtin_convertvector(sum, F) * load(plan.multiplier + at);
-      store(to + (p + r) * to_row + v * kWidth, product + load(plan.offset + at) + branch);
+      const F value = product + load(plan.offset + at) + branch;
+      float* line = to + (p + r) * to_row + v * kWidth;
+      streams ? stream(line, value) : store(line, value);
     };
     float_rows<2>(c.low + (begin + p) * c.low_row, 1, c.low_row, plan.rank, plan.up + filter * plan.rank,
                   put, rows);
@@ -275,16 +285,36 @@ struct ConvBlock {
     const std::int64_t at = (c.image * plan.geometry.filters + filter) * plane;
     add_branch(rows, pixels, pixel * c.low_row, filters);
     float* y = c.y + at + c.row * c.out_width + pixel;
-    // Four filters at a time: those of all would share a set of the first-level cache.
-    for (int f = 0; f < existing; f += 4) {
-      std::int64_t p = 0;
-      for (; f + 4 <= existing && p + 4 <= pixels; p += 4) {
+    const bool streams = streams_to(y, plane);
+    for (int f = 0; f < existing; f += kWidth) {
+      const int width = existing - f < kWidth ? existing - f : kWidth;
+      float* to = y + f * plane;
+      const std::int64_t whole = width == kWidth ? pixels / kWidth * kWidth : 0;
+      streams ? put_squares<true>(rows + f, whole, to, plane)
+              : put_squares<false>(rows + f, whole, to, plane);
+      put_rest(rows + f, whole, pixels, width, to, plane);
+    }
+  }
+
+  template <bool kStream>
+  static void put_squares(const float* rows, std::int64_t pixels, float* y, std::int64_t plane) {
+    for (std::int64_t p = 0; p < pixels; p += kWidth) {
+      transpose_square<kStream>(rows + p * kOutputs, kOutputs, y + p, plane);
+    }
+  }
+
+  // Pixels first to last - 1 of `width` filters.
+  static void put_rest(const float* rows, std::int64_t first, std::int64_t last, int width, float* y,
+                       std::int64_t plane) {
+    for (int f = 0; f < width; f += 4) {
+      std::int64_t p = first;
+      for (; f + 4 <= width && p + 4 <= last; p += 4) {
         const float* line[4];
         for (int i = 0; i < 4; ++i) line[i] = rows + (p + i) * kOutputs;
         transpose_4x4(line, f, y + f * plane + p, plane);
       }
-      for (; p < pixels; ++p) {
-        for (int i = f; i < f + 4 && i < existing; ++i) y[i * plane + p] = rows[p * kOutputs + i];
+      for (; p < last; ++p) {
+        for (int i = f; i < f + 4 && i < width; ++i) y[i * plane + p] = rows[p * kOutputs + i];
       }
     }
   }
@@ -293,6 +323,7 @@ struct ConvBlock {
 void run_conv(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
   ConvBlock block(call, scratch);
   for (std::int64_t item = first; item < last; ++item) block.run(item);
+  if (call.streams) fence();
 }
 
 constexpr ConvKernels kConvKernels = {kWidth,    kRows,        kShortRun, kSigned,    kMostCode,

@@ -1,8 +1,9 @@
 // Sizes and blocks of one call of a convolution.
 #include <algorithm>
+#include <numeric>
 
 #include "conv_weights.h"
-#include "rotation.h"
+#include "kernels.h"
 
 namespace quantface {
 namespace {
@@ -50,6 +51,8 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
   if (height < g.kernel[0] || c.padded_width < g.kernel[1]) return false;
   c.out_height = (height - g.kernel[0]) / g.stride[0] + 1;
   c.out_width = (c.padded_width - g.kernel[1]) / g.stride[1] + 1;
+  const std::int64_t y_floats = c.images * g.filters * c.out_height * c.out_width;
+  c.streams = y_floats >= kStreamedBytes / 4;
   c.form = form_for(kernels, c);
   const std::int64_t edge = c.form->edge;
   if (edge > 1) c.padded_width = (c.out_width + edge - 1) / edge * edge + 2;
@@ -84,8 +87,9 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   share(c.tile_rows * c.tile_columns, most, kernels.conv.rows, &c.block_pixels, &c.blocks);
   const std::int64_t rows = (c.rows + plan.branch_tile - 1) / plan.branch_tile;
   const std::int64_t columns = (c.out_width + plan.branch_tile - 1) / plan.branch_tile;
-  share(rows * columns, kBranchPixels / plan.branch_tile, kernels.conv.rows, &c.low_block,
-        &c.low_blocks);
+  const std::int64_t lanes = kernels.conv.lanes;
+  const std::int64_t taken = std::lcm(plan.ranks == lanes ? lanes : kernels.conv.rows, lanes);
+  share(rows * columns, kBranchPixels / plan.branch_tile, taken, &c.low_block, &c.low_blocks);
   c.first = 0;
   c.band = plan.blocks;
   if (c.form->weights == nullptr) {

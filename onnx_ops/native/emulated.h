@@ -133,6 +133,7 @@ inline __m512i multiplied_words(__m512i x, __m512i y) {
 #define _mm512_loadu_ps(p) quantface::loaded<__m512>(p)
 #define _mm512_loadu_si512(p) quantface::loaded<__m512i>(p)
 #define _mm512_storeu_ps(p, v) (void)([&](__m512 x) { std::memcpy(p, &x, sizeof x); }(v))
+#define _mm512_stream_ps(p, v) _mm512_storeu_ps(p, v)
 #define _mm512_min_ps quantface::min_floats
 #define _mm512_max_ps quantface::max_floats
 #define _mm512_fmadd_ps quantface::multiply_add

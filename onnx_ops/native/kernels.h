@@ -15,6 +15,10 @@ const Kernels* avx512_vnni_kernels();
 const Kernels* neon_kernels();
 const Kernels* neon_dot_kernels();
 
+// From here on what is written goes to memory directly: not much of it would still be in the caches for
+// whoever reads it, and its lines would have to be read before they are written.
+constexpr std::int64_t kStreamedBytes = 4 << 20;
+
 constexpr int kLine = 16;  // floats in a cache line
 
 // Offsets in bytes into a tile's scratch.

@@ -52,6 +52,8 @@ ALWAYS_INLINE F larger(F a, F b) { return a > b ? a : b; }
 
 ALWAYS_INLINE F smaller(F a, F b) { return a < b ? a : b; }
 
+ALWAYS_INLINE void stream(float* to, F v) { __builtin_memcpy(to, &v, sizeof v); }
+
 ALWAYS_INLINE void fence() {}
 
 ALWAYS_INLINE float widen_half(std::uint32_t half) {

@@ -23,13 +23,13 @@ void run_line_branch(const ConvCall& c, std::int64_t first, std::int64_t last) {
     for (int block = 0; block < plan.rank_blocks; ++block) {
       const float* down = plan.down + block * channels * kRanks;
       for (std::int64_t row = begin; row < end;) {
-        const int count = end - row < kRows ? 1 : kRows;
-        alignas(64) float sums[kRows * kRanks] = {};
+        const int count = end - row < kTaken<kVectors> ? 1 : kTaken<kVectors>;
+        alignas(64) float sums[kTaken<kVectors> * kRanks];
         const float* x = c.x + row * channels;
         if (count == 1) {
-          float_product_of_one<kVectors>(x, static_cast<int>(channels), down, 1, sums);
+          float_product_of_one<kVectors>(x, static_cast<int>(channels), down, 0, sums);
         } else {
-          float_product<kVectors>(x, 1, channels, static_cast<int>(channels), down, 1, sums);
+          float_product<kVectors>(x, 1, channels, static_cast<int>(channels), down, 0, sums);
         }
         for (int i = 0; i < count; ++i) {
           __builtin_memcpy(c.low + (row + i) * c.low_row + std::int64_t{block} * kRanks,

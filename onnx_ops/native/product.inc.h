@@ -71,8 +71,8 @@ void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, i
   }
 }
 
-// put(r, v, sum) of a[k][r] * w[k][f] summed over k, for kRows rows r and kVectors vectors v of f, one or
-// two; `a_row` is from one k to the next, `a_step` from one row to the next.
+// put(r, v, sum) of a[k][r] * w[k][f] summed over k, for rows r and kVectors vectors v of f, one or two;
+// `a_row` is from one k to the next, `a_step` from one row to the next.
 template <int kVectors, class Put, int... R>
 ALWAYS_INLINE void float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
                               const float* w, Put put, std::integer_sequence<int, R...>) {
@@ -106,12 +106,16 @@ ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptr
   float_rows<kVectors>(a, a_row, a_step, count, w, put, rows);
 }
 
+// Rows of one product: sums of single vectors leave registers for more of them.
+template <int kVectors>
+constexpr int kTaken = kVectors == 1 ? kWidth : kRows;
+
 template <int kVectors = 2>
 void float_product(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
                    const float* w, float scale, float* out,
                    std::ptrdiff_t out_row = kVectors * kWidth) {
   add_float_rows<kVectors>(a, a_row, a_step, count, w, scale, out, out_row,
-                           std::make_integer_sequence<int, kRows>{});
+                           std::make_integer_sequence<int, kTaken<kVectors>>{});
 }
 
 template <int kVectors = 2>

@@ -11,10 +11,6 @@
 
 namespace quantface {
 
-// From here on codes go to memory directly: reading their cache lines first would cost a fifth of
-// the whole traffic, and not much of them would still be in the caches for whoever reads them.
-constexpr std::int64_t kStreamedCodes = 1 << 22;
-
 bool make_plan(std::int64_t seed, std::int64_t log2, bool transposed, Plan* plan) {
   if (seed != 1 && seed != 12 && seed != 20 && seed != 60) return false;
   if (log2 < 0 || log2 > 16 || (seed << log2) > kMaxOrder) return false;
@@ -67,7 +63,7 @@ void set_tile(Rotation* rotation) {
   };
   r.tile = kMaxTile;
   while (r.tile > 32 && !fits()) r.tile /= 2;
-  r.stream = r.images * r.pixels * r.plan.n >= kStreamedCodes;
+  r.stream = r.images * r.pixels * r.plan.n >= kStreamedBytes;
 }
 
 std::int64_t tile_count(const Rotation& r) {

@@ -3,6 +3,7 @@
 //
 //   Grid                            constants of the codes, from a Rotation
 //   encode                          the codes of 32 values
+//   stream                          stores a vector, aligned, past the caches where the CPU can
 //   fence                           orders stores that passed the caches by
 //   half_to_float, float_to_half    16 values
 

@@ -1,4 +1,4 @@
-// Small transpositions between channels-first rows and channels-last pixels, in 16-byte vectors.
+// Small transpositions between channels-first rows and channels-last pixels.
 
 typedef float Quad __attribute__((vector_size(16)));
 typedef std::uint8_t Bytes __attribute__((vector_size(16)));
@@ -27,8 +27,36 @@ ALWAYS_INLINE void transpose_4x4(const float* const* line, std::ptrdiff_t offset
   transpose_quads(v, to, stride);
 }
 
-// to[i * to_row + j] = from[j * from_row + i], for i below count and j below 16. Each of the four
-// rounds interleaves rows j and j + 8, which rotates the 8 bits of (row, column) by one.
+template <int kFirst, int... N>
+ALWAYS_INLINE F interleaved(F a, F b, std::integer_sequence<int, N...>) {
+  return __builtin_shufflevector(a, b, (N % 2 * kWidth + kFirst + N / 2)...);
+}
+
+// to[i * to_row + j] = from[j * from_row + i], for i and j below kWidth. Each round interleaves rows j and
+// j + kWidth / 2, which rotates the bits of (row, column) by one.
+template <bool kStream>
+ALWAYS_INLINE void transpose_square(const float* from, std::ptrdiff_t from_row, float* to,
+                                    std::ptrdiff_t to_row) {
+  constexpr std::make_integer_sequence<int, kWidth> kAll{};
+  constexpr int kHalf = kWidth / 2;
+  F a[kWidth], b[kWidth];
+#pragma GCC unroll 16
+  for (int j = 0; j < kWidth; ++j) a[j] = load(from + j * from_row);
+#pragma GCC unroll 4
+  for (int round = 1; round < kWidth; round *= 2) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kHalf; ++j) {
+      b[2 * j] = interleaved<0>(a[j], a[j + kHalf], kAll);
+      b[2 * j + 1] = interleaved<kHalf>(a[j], a[j + kHalf], kAll);
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < kWidth; ++j) a[j] = b[j];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) kStream ? stream(to + i * to_row, a[i]) : store(to + i * to_row, a[i]);
+}
+
+// The same of bytes, for i below count and j below 16.
 ALWAYS_INLINE void transpose_bytes(const std::uint8_t* from, std::ptrdiff_t from_row,
                                    std::uint8_t* to, std::ptrdiff_t to_row, int count) {
   Bytes a[16], b[16];

@@ -45,6 +45,10 @@ SLABS = [  # more than 2 MiB of padded codes, which go slab by slab
     (64, 3, (5, 1), (3, 1), (2, 0, 2, 0), 150, 300),
     (1500, 16, (3, 3), (1, 1), (1, 1, 1, 1), 77, 78),  # more than 8 MiB, and weights put in order
 ]
+STREAMED = [  # y of more than 4 MiB, which passes the caches by where vectors of it are aligned
+    (3, 40, (3, 3), (1, 1), (1, 1, 1, 1), 164, 160),
+    (5, 72, (1, 1), (1, 1), (0, 0, 0, 0), 100, 147),
+]
 UPSAMPLING = [
     (24, 40, (3, 3), (1, 1), (1, 1, 1, 1), 9, 10),  # rows and columns of a tile in pairs
     (7, 17, (3, 3), (1, 1), (3, 1, 0, 2), 3, 21),
@@ -200,6 +204,13 @@ def test_upsampling(geometry, bits, every_isa, ops):
 def test_large_images(geometry, ops):
     case = Case(geometry, (4, 4), rank=2, batch=2)
     case.check(ops.session(case.model(bits=4), threads=2).run(None, case.feed)[0])
+
+
+@pytest.mark.parametrize("geometry", STREAMED, ids=str)
+def test_large_outputs(geometry, every_isa):
+    case = Case(geometry, (4, 4), rank=2)
+    for y in every_isa(case.model(), case.feed, threads=2):
+        case.check(y)
 
 
 @pytest.mark.parametrize("channels", [640, 644])

@@ -115,6 +115,14 @@ def test_sums_equal_the_definition_on_every_instruction_set(size, bits, every_is
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("filters", [272, 275])
+def test_large_outputs(filters, every_isa):
+    """More than 4 MiB, which pass the caches by where rows are aligned."""
+    case = Case((1, 3900, 5), filters, (4, 4), rank=2)
+    for y in every_isa(case.model(), case.feed, threads=2):
+        case.check(y)
+
+
 @pytest.mark.parametrize("bits", [(6, 6), (6, 5), (4, 6)], ids=str)
 @pytest.mark.parametrize("size", [s for s in SIZES if s[1] % 2 == 0], ids=str)
 def test_weights_in_planes_are_those_in_bytes(size, bits, every_isa, ops):
