@@ -110,6 +110,8 @@ def open_session(
     if profiled_to is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profiled_to)
+        # Threads that wait for work of their own session would take the cores from another's.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if edited is not None:
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(model.parent.resolve())

@@ -58,6 +58,9 @@ ROWS: dict[str, tuple[str, Variant]] = {
 INTEGER = frozenset({*chain(*FUSED_OPS.values()), "QLinearMatMul", "HadamardQuantize"})
 """Op kinds whose work is integer math, or makes the integers; branches within them count too."""
 
+PROFILED_RUNS = 3
+"""Least timed runs of a profile, of which each node's median counts."""
+
 DISK_BYTES = 14
 """Free disk for each parameter: random weights, float32 twice while int8 is made, and int8."""
 
@@ -131,12 +134,13 @@ def bench(
     }
     result["ratios"] = ratios(result["rows"])
     if profile:
-        profiled = dataclasses.replace(orders[OURS], profile=True)
-        plain = dataclasses.replace(profiled, rotations=False)
+        profiled = dataclasses.replace(
+            orders[OURS], profile=True, repeats=max(repeats, PROFILED_RUNS)
+        )
         again = progress.track(range(rounds), "by op kind, with rotations and without")
-        pairs = [[one_turn(order)["kinds"] for order in (profiled, plain)] for _ in again]
-        rotations = statistics.median(rotation_share(*pair) for pair in pairs)
-        result["profile"] = shares(pairs[-1][0]) | {"rotations": rotations}
+        kinds_of = [one_turn(profiled) for _ in again]
+        rotations = statistics.median(rotation_share(**kinds) for kinds in kinds_of)
+        result["profile"] = shares(kinds_of[-1]["rotated"]) | {"rotations": rotations}
     return result
 
 

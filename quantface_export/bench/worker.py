@@ -34,8 +34,7 @@ class Order:
         variant: Who computes the Hadamard ops.
         threads: Intra-op threads; 0 lets ONNX Runtime choose.
         repeats: Timed runs of each stage, after one that is not.
-        profile: Whether to have ONNX Runtime time every node as well.
-        rotations: Whether rotations stay in.
+        profile: Whether to time every node instead, with rotations and without.
     """
 
     models: str
@@ -44,50 +43,70 @@ class Order:
     threads: int
     repeats: int
     profile: bool = False
-    rotations: bool = True
 
 
 def measure(order: Order) -> dict[str, Any]:
     """Run stage after stage as ``restore`` does: each is let go before the next is opened.
 
     Returns:
-        ``stages`` with median seconds of a run and those of opening the session, peak
-        resident bytes of the process so far, and microseconds by op kind if profiled.
+        ``stages`` with median seconds of a run and those of opening the session, and peak
+        resident bytes of the process so far.
     """
     values = {"image": np.load(order.image)}
-    stages, kinds = [], Counter[str]()
+    stages = []
     for name in STAGES:
         inputs = [values[key] for key in STAGE_INPUTS[name]]
         model = Path(order.models, name, "model.onnx")
-        edited = None if order.rotations else without_rotations(model)
-        with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        session = open_session(model, variant=order.variant, threads=order.threads)
+        opened = time.perf_counter() - started
+        seconds = []
+        for _ in range(order.repeats + 1):
             started = time.perf_counter()
-            session = open_session(
-                model,
-                variant=order.variant,
-                threads=order.threads,
-                profiled_to=Path(folder, "profile") if order.profile else None,
-                edited=edited,
-            )
-            opened = time.perf_counter() - started
-            seconds = []
-            for _ in range(order.repeats + 1):
-                started = time.perf_counter()
-                (output,) = run(session, *inputs)
-                seconds.append(time.perf_counter() - started)
-            if order.profile:
-                kinds += by_kind(Path(session.end_profiling()), order.repeats)
+            (output,) = run(session, *inputs)
+            seconds.append(time.perf_counter() - started)
         values[STAGE_OUTPUT[name]] = output.copy()  # a result keeps its session's arena
         del session, output
         return_memory()
         stages.append(
             {"name": name, "seconds": statistics.median(seconds[1:]), "open_seconds": opened}
         )
-    return {
-        "stages": stages,
-        "peak_rss_bytes": peak_rss(),
-        "kinds": dict(kinds),
-    }
+    return {"stages": stages, "peak_rss_bytes": peak_rss()}
+
+
+def profile(order: Order) -> dict[str, dict[str, int]]:
+    """Time every node, with rotations and without.
+
+    The two take turns from run to run: a shared host's speed changes within seconds.
+
+    Returns:
+        ``rotated`` and ``unrotated``: microseconds by op kind.
+    """
+    values = {"image": np.load(order.image)}
+    kinds = {"rotated": Counter[str](), "unrotated": Counter[str]()}
+    for name in STAGES:
+        inputs = [values[key] for key in STAGE_INPUTS[name]]
+        model = Path(order.models, name, "model.onnx")
+        graphs = {"rotated": None, "unrotated": without_rotations(model)}
+        with tempfile.TemporaryDirectory() as folder:
+            sessions = {
+                key: open_session(
+                    model,
+                    variant=order.variant,
+                    threads=order.threads,
+                    profiled_to=Path(folder, key),
+                    edited=graph,
+                )
+                for key, graph in graphs.items()
+            }
+            for _ in range(order.repeats + 1):
+                outputs = {key: run(session, *inputs) for key, session in sessions.items()}
+            for key, session in sessions.items():
+                kinds[key] += by_kind(Path(session.end_profiling()), order.repeats)
+        values[STAGE_OUTPUT[name]] = outputs["rotated"][0].copy()
+        del sessions, session, outputs
+        return_memory()
+    return {key: dict(found) for key, found in kinds.items()}
 
 
 def peak_rss() -> int:
@@ -103,7 +122,7 @@ def peak_rss() -> int:
 
 
 def by_kind(profile: Path, repeats: int) -> Counter[str]:
-    """Microseconds of one run by op kind: each node's mean over all runs but the first."""
+    """Microseconds of one run by op kind: each node's median over all runs but the first."""
     durations: dict[tuple[str, str], list[float]] = {}
     for event in json.loads(profile.read_text()):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
@@ -111,9 +130,10 @@ def by_kind(profile: Path, repeats: int) -> Counter[str]:
             durations.setdefault(key, []).append(event["dur"])
     kinds = Counter[str]()
     for (_, kind), times in durations.items():
-        kinds[kind] += round(statistics.fmean(times[-repeats:]))
+        kinds[kind] += round(statistics.median(times[-repeats:]))
     return kinds
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Order(**json.load(sys.stdin)))))
+    given = Order(**json.load(sys.stdin))
+    print(json.dumps(profile(given) if given.profile else measure(given)))
