@@ -14,33 +14,44 @@ namespace quantface {
 namespace {
 
 typedef float F __attribute__((vector_size(64)));
+typedef short Words __attribute__((vector_size(64)));
+typedef int Int __attribute__((vector_size(64)));
+typedef int Half __attribute__((vector_size(32)));
 constexpr int kWidth = 16;
 
+// The codes' constants; signed codes are shifted up by 128 until the end.
 struct Grid {
-  F low, high;
-  __m512i zero_point;
+  F high;
+  Words zero_point, least;
+  Int flip;
   bool stream;
 
   explicit Grid(const Rotation& r) {
-    low = _mm512_set1_ps(r.low);
+    const int shift = r.y_type == Element::kInt8 ? 128 : 0;
     high = _mm512_set1_ps(r.high);
-    zero_point = _mm512_set1_epi32(r.zero_point);
+    zero_point = Words{} + static_cast<short>(r.zero_point + shift);
+    least = Words{} + static_cast<short>(static_cast<int>(r.low) + r.zero_point + shift);
+    flip = Int{} + static_cast<int>(shift * 0x01010101u);
     stream = r.stream;
   }
 };
 
-// The maximum's second operand is the result where the first is not a number.
+// What is not a number passes the minimum, and the conversion makes it the least integer.
+ALWAYS_INLINE __m512i steps_of(const float* from, F high) {
+  return _mm512_cvtps_epi32(_mm512_min_ps(high, _mm512_loadu_ps(from)));
+}
+
 ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid) {
-  const bool stream = grid.stream && reinterpret_cast<std::uintptr_t>(to) % 16 == 0;
-#pragma GCC unroll 2
-  for (int i = 0; i < 32; i += 16) {
-    const F v = _mm512_min_ps(_mm512_max_ps(_mm512_loadu_ps(from + i), grid.low), grid.high);
-    const __m512i codes = _mm512_add_epi32(_mm512_cvtps_epi32(v), grid.zero_point);
-    if (stream) {
-      _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), _mm512_cvtepi32_epi8(codes));
-    } else {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm512_cvtepi32_epi8(codes));
-    }
+  const __m512i steps = _mm512_packs_epi32(steps_of(from, grid.high), steps_of(from + 16, grid.high));
+  const Words sums = (Words)steps + grid.zero_point;
+  const __m512i words = (__m512i)(sums > grid.least ? sums : grid.least);
+  // Both packs work within quarters: restore the order of the groups of four.
+  const Int bytes = (Int)_mm512_packus_epi16(words, words);
+  const Half codes = __builtin_shufflevector(bytes ^ grid.flip, bytes, 0, 4, 8, 12, 1, 5, 9, 13);
+  if (grid.stream && reinterpret_cast<std::uintptr_t>(to) % sizeof codes == 0) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)codes);
+  } else {
+    __builtin_memcpy(to, &codes, sizeof codes);
   }
 }
 

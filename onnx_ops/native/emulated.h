@@ -91,11 +91,6 @@ inline __m512i round_floats(__m512 x) {
   return each<__m512i, std::int32_t>([&](int i) { return _mm_cvtss_si32(_mm_set_ss(a.at[i])); });
 }
 
-inline __m128i truncated(__m512i x) {
-  const auto a = lanes<std::int32_t>(x);
-  return each<__m128i, std::uint8_t>([&](int i) { return a.at[i]; });
-}
-
 inline __m512 floats_of_halves(__m256i x) {
   const auto a = lanes<std::uint16_t>(x);
   return each<__m512, float>([&](int i) { return _cvtsh_ss(a.at[i]); });
@@ -122,12 +117,28 @@ inline __m512i multiplied_words(__m512i x, __m512i y) {
   });
 }
 
+// Two vectors in one of half as wide integers, within quarters of 16 bytes and with saturation.
+inline __m512i packed_words(__m512i x, __m512i y) {
+  const auto a = lanes<std::int32_t>(x), b = lanes<std::int32_t>(y);
+  return each<__m512i, std::int16_t>([&](int i) {
+    const int from = i / 8 * 4 + i % 4;
+    return saturated(i % 8 < 4 ? a.at[from] : b.at[from]);
+  });
+}
+
+inline __m512i packed_bytes(__m512i x, __m512i y) {
+  const auto a = lanes<std::int16_t>(x), b = lanes<std::int16_t>(y);
+  return each<__m512i, std::uint8_t>([&](int i) {
+    const int v = (i % 16 < 8 ? a : b).at[i / 16 * 8 + i % 8];
+    return v < 0 ? 0 : v > 255 ? 255 : v;
+  });
+}
+
 }  // namespace
 }  // namespace quantface
 
 #define _mm512_maddubs_epi16 quantface::multiplied_bytes
 #define _mm512_madd_epi16 quantface::multiplied_words
-#define _mm512_add_epi32 quantface::sum_of<std::int32_t>
 #define _mm512_set1_ps(v) quantface::each<__m512, float>([&](int) { return v; })
 #define _mm512_set1_epi32(v) quantface::each<__m512i, std::int32_t>([&](int) { return v; })
 #define _mm512_loadu_ps(p) quantface::loaded<__m512>(p)
@@ -138,6 +149,7 @@ inline __m512i multiplied_words(__m512i x, __m512i y) {
 #define _mm512_max_ps quantface::max_floats
 #define _mm512_fmadd_ps quantface::multiply_add
 #define _mm512_cvtps_epi32 quantface::round_floats
-#define _mm512_cvtepi32_epi8 quantface::truncated
+#define _mm512_packs_epi32 quantface::packed_words
+#define _mm512_packus_epi16 quantface::packed_bytes
 #define _mm512_cvtph_ps quantface::floats_of_halves
 #define _mm512_cvtps_ph(v, rounding) quantface::halves_of_floats(v)

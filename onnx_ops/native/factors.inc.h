@@ -18,13 +18,12 @@ ALWAYS_INLINE void sylvester(F* v) {
   }
 }
 
-// R rows from(i, t) to R rows `step` floats apart.
-template <int R, class From>
-ALWAYS_INLINE void butterfly_pass(From from, float* data, std::ptrdiff_t step, int columns) {
+// R rows that read(t, v) gives to R rows `step` floats apart.
+template <int R, class Read>
+ALWAYS_INLINE void butterfly_pass(Read read, float* data, std::ptrdiff_t step, int columns) {
   for (int t = 0; t < columns; t += kWidth) {
     F v[R];
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) v[i] = from(i, t);
+    read(t, v);
     sylvester<R>(v);
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) store(data + i * step + t, v[i]);
@@ -34,7 +33,11 @@ ALWAYS_INLINE void butterfly_pass(From from, float* data, std::ptrdiff_t step, i
 // In place.
 template <int R>
 void butterfly_pass(float* data, std::ptrdiff_t step, int columns) {
-  butterfly_pass<R>([&](int i, int t) { return load(data + i * step + t); }, data, step, columns);
+  const auto read = [&](int t, F* v) {
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) v[i] = load(data + i * step + t);
+  };
+  butterfly_pass<R>(read, data, step, columns);
 }
 
 constexpr int kFirstRadix = 8;  // of the first factor of 32 channels and more that are a power of two
