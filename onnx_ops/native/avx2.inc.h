@@ -16,21 +16,7 @@ namespace {
 typedef float F __attribute__((vector_size(32)));
 constexpr int kWidth = 8;
 
-// The codes' constants; signed codes are shifted up by 128 until the end.
-struct Grid {
-  F high;
-  __m256i zero_point, least, flip;
-  bool stream;
-
-  explicit Grid(const Rotation& r) {
-    const int shift = r.y_type == Element::kInt8 ? 128 : 0;
-    high = _mm256_set1_ps(r.high);
-    zero_point = _mm256_set1_epi16(static_cast<short>(r.zero_point + shift));
-    least = _mm256_set1_epi16(static_cast<short>(r.low + r.zero_point + shift));
-    flip = _mm256_set1_epi8(static_cast<char>(shift));
-    stream = r.stream;
-  }
-};
+#include "x86_codes.inc.h"
 
 // What is not a number passes the minimum, and the conversion makes it the least integer.
 ALWAYS_INLINE __m256i steps_of(const float* from, F high) {
@@ -43,17 +29,12 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
   for (int i = 0; i < 2; ++i) {
     const float* half = from + 16 * i;
     const __m256i steps = _mm256_packs_epi32(steps_of(half, grid.high), steps_of(half + 8, grid.high));
-    words[i] = _mm256_max_epi16(_mm256_adds_epi16(steps, grid.zero_point), grid.least);
+    words[i] = (__m256i)codes_of((Words)steps, grid);
   }
   // Both packs work within halves: restore the order of the groups of four.
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  const __m256i bytes = _mm256_xor_si256(
-      _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words[0], words[1]), order), grid.flip);
-  if (grid.stream && reinterpret_cast<std::uintptr_t>(to) % 32 == 0) {
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), bytes);
-  } else {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes);
-  }
+  const __m256i bytes = _mm256_packus_epi16(words[0], words[1]);
+  put_codes(_mm256_permutevar8x32_epi32(bytes, order), to, grid);
 }
 
 ALWAYS_INLINE F larger(F a, F b) { return _mm256_max_ps(a, b); }

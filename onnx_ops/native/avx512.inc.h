@@ -14,27 +14,9 @@ namespace quantface {
 namespace {
 
 typedef float F __attribute__((vector_size(64)));
-typedef short Words __attribute__((vector_size(64)));
-typedef int Int __attribute__((vector_size(64)));
-typedef int Half __attribute__((vector_size(32)));
 constexpr int kWidth = 16;
 
-// The codes' constants; signed codes are shifted up by 128 until the end.
-struct Grid {
-  F high;
-  Words zero_point, least;
-  Int flip;
-  bool stream;
-
-  explicit Grid(const Rotation& r) {
-    const int shift = r.y_type == Element::kInt8 ? 128 : 0;
-    high = _mm512_set1_ps(r.high);
-    zero_point = Words{} + static_cast<short>(r.zero_point + shift);
-    least = Words{} + static_cast<short>(static_cast<int>(r.low) + r.zero_point + shift);
-    flip = Int{} + static_cast<int>(shift * 0x01010101u);
-    stream = r.stream;
-  }
-};
+#include "x86_codes.inc.h"
 
 // What is not a number passes the minimum, and the conversion makes it the least integer.
 ALWAYS_INLINE __m512i steps_of(const float* from, F high) {
@@ -43,16 +25,11 @@ ALWAYS_INLINE __m512i steps_of(const float* from, F high) {
 
 ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid) {
   const __m512i steps = _mm512_packs_epi32(steps_of(from, grid.high), steps_of(from + 16, grid.high));
-  const Words sums = (Words)steps + grid.zero_point;
-  const __m512i words = (__m512i)(sums > grid.least ? sums : grid.least);
+  const __m512i words = (__m512i)codes_of((Words)steps, grid);
   // Both packs work within quarters: restore the order of the groups of four.
-  const Int bytes = (Int)_mm512_packus_epi16(words, words);
-  const Half codes = __builtin_shufflevector(bytes ^ grid.flip, bytes, 0, 4, 8, 12, 1, 5, 9, 13);
-  if (grid.stream && reinterpret_cast<std::uintptr_t>(to) % sizeof codes == 0) {
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)codes);
-  } else {
-    __builtin_memcpy(to, &codes, sizeof codes);
-  }
+  typedef int Groups __attribute__((vector_size(64)));
+  const Groups bytes = (Groups)_mm512_packus_epi16(words, words);
+  put_codes((__m256i)__builtin_shufflevector(bytes, bytes, 0, 4, 8, 12, 1, 5, 9, 13), to, grid);
 }
 
 ALWAYS_INLINE F larger(F a, F b) { return _mm512_max_ps(a, b); }

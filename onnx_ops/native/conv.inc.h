@@ -290,16 +290,10 @@ struct ConvBlock {
       const int width = existing - f < kWidth ? existing - f : kWidth;
       float* to = y + f * plane;
       const std::int64_t whole = width == kWidth ? pixels / kWidth * kWidth : 0;
-      streams ? put_squares<true>(rows + f, whole, to, plane)
-              : put_squares<false>(rows + f, whole, to, plane);
+      for (std::int64_t p = 0; p < whole; p += kWidth) {
+        transpose_square(rows + p * kOutputs + f, kOutputs, to + p, plane, streams);
+      }
       put_rest(rows + f, whole, pixels, width, to, plane);
-    }
-  }
-
-  template <bool kStream>
-  static void put_squares(const float* rows, std::int64_t pixels, float* y, std::int64_t plane) {
-    for (std::int64_t p = 0; p < pixels; p += kWidth) {
-      transpose_square<kStream>(rows + p * kOutputs, kOutputs, y + p, plane);
     }
   }
 

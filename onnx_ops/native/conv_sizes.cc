@@ -52,7 +52,7 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
   c.out_height = (height - g.kernel[0]) / g.stride[0] + 1;
   c.out_width = (c.padded_width - g.kernel[1]) / g.stride[1] + 1;
   const std::int64_t y_floats = c.images * g.filters * c.out_height * c.out_width;
-  c.streams = y_floats >= kStreamedBytes / 4;
+  c.streams = y_floats * std::int64_t{sizeof(float)} >= kStreamedBytes;
   c.form = form_for(kernels, c);
   const std::int64_t edge = c.form->edge;
   if (edge > 1) c.padded_width = (c.out_width + edge - 1) / edge * edge + 2;
@@ -87,6 +87,7 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   share(c.tile_rows * c.tile_columns, most, kernels.conv.rows, &c.block_pixels, &c.blocks);
   const std::int64_t rows = (c.rows + plan.branch_tile - 1) / plan.branch_tile;
   const std::int64_t columns = (c.out_width + plan.branch_tile - 1) / plan.branch_tile;
+  // Whole products, as kTaken in product.inc.h, and whole vectors of tiles.
   const std::int64_t lanes = kernels.conv.lanes;
   const std::int64_t taken = std::lcm(plan.ranks == lanes ? lanes : kernels.conv.rows, lanes);
   share(rows * columns, kBranchPixels / plan.branch_tile, taken, &c.low_block, &c.low_blocks);

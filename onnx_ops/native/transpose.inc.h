@@ -34,9 +34,8 @@ ALWAYS_INLINE F interleaved(F a, F b, std::integer_sequence<int, N...>) {
 
 // to[i * to_row + j] = from[j * from_row + i], for i and j below kWidth. Each round interleaves rows j and
 // j + kWidth / 2, which rotates the bits of (row, column) by one.
-template <bool kStream>
 ALWAYS_INLINE void transpose_square(const float* from, std::ptrdiff_t from_row, float* to,
-                                    std::ptrdiff_t to_row) {
+                                    std::ptrdiff_t to_row, bool streams) {
   constexpr std::make_integer_sequence<int, kWidth> kAll{};
   constexpr int kHalf = kWidth / 2;
   F a[kWidth], b[kWidth];
@@ -53,7 +52,7 @@ ALWAYS_INLINE void transpose_square(const float* from, std::ptrdiff_t from_row, 
     for (int j = 0; j < kWidth; ++j) a[j] = b[j];
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < kWidth; ++i) kStream ? stream(to + i * to_row, a[i]) : store(to + i * to_row, a[i]);
+  for (int i = 0; i < kWidth; ++i) streams ? stream(to + i * to_row, a[i]) : store(to + i * to_row, a[i]);
 }
 
 // The same of bytes, for i below count and j below 16.
