@@ -5,6 +5,7 @@
 
 constexpr std::int64_t kLanes = 16, kParts = kLanes / kWidth;
 constexpr std::int64_t kSummed = 64 * kLanes;  // values until float sums go to double
+constexpr std::int64_t kAhead = 512;           // values fetched early
 
 struct Moments {
   double sum = 0, squares = 0;  // of x - shift
@@ -17,6 +18,7 @@ Moments moments(const float* x, std::int64_t count, float shift) {
     F sums[kParts] = {}, squares[kParts] = {};
     std::int64_t i = begin;
     for (; i + kLanes <= end; i += kLanes) {
+      __builtin_prefetch(x + i + kAhead);
 #pragma GCC unroll 4
       for (int part = 0; part < kParts; ++part) {
         const F v = load(x + i + part * kWidth) - shift;

@@ -64,6 +64,10 @@ struct Tile {
            r.plan.radix[0] == kFirstRadix;
   }
 
+  // Whether the first factor, where it normalizes, fetches the rows that it reads next. With half the
+  // registers and two vectors to a line it is better that emit fetches those of the next tile.
+  static constexpr bool kFetches = kWidth == kLine;
+
   // The first factor of channels j, j + stride, ...: of x, which is normalized into y on the way where
   // it must be.
   void first_factor(int j, int stride, std::ptrdiff_t step) {
@@ -87,7 +91,10 @@ struct Tile {
     // first tells by whether a load reads what a store before it writes.
     const auto normal = [&](int t, F* v) {
 #pragma GCC unroll 8
-      for (int i = 0; i < kFirstRadix; ++i) v[i] = load(x + i * far + t);
+      for (int i = 0; i < kFirstRadix; ++i) {
+        v[i] = load(x + i * far + t);
+        if (kFetches) __builtin_prefetch(x + r.pixels + i * far + t);
+      }
 #pragma GCC unroll 8
       for (int i = 0; i < kFirstRadix; ++i) {
         v[i] = silu(v[i] * gains[i * stride] + offsets[i * stride]);
@@ -133,7 +140,8 @@ struct Tile {
   // Rows first .. first + count - 1 are done: to y, or where they wait to be transposed.
   void emit(int first, int count) {
     // Rows are far apart in x, where no CPU looks ahead by itself.
-    const bool has_next = !r.x_channels_last && r.x_type == Element::kFloat &&
+    const bool fetched = kFetches && r.normal != nullptr && reads_in_place();
+    const bool has_next = !fetched && !r.x_channels_last && r.x_type == Element::kFloat &&
                           pixel + 2 * r.tile <= r.pixels;
     for (int channel = first; channel < first + count; ++channel) {
       float* from = row_of(channel);
