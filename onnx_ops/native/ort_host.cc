@@ -1,5 +1,6 @@
 #include "ort_host.h"
 
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -107,24 +108,56 @@ OrtStatus* choose_kernels(const Api& api, const Kernels** kernels) {
 
 namespace {
 
+// Scratch that tasks hand to those after them: there are as many pieces as tasks run at once.
+class Scratch {
+ public:
+  explicit Scratch(std::size_t bytes) : bytes_(bytes) {}
+  Scratch(const Scratch&) = delete;
+  ~Scratch() {
+    for (const std::atomic<void*>& piece : idle_) std::free(piece.load());
+  }
+
+  // Null without memory.
+  void* take() {
+    for (std::atomic<void*>& piece : idle_) {
+      if (piece.load() == nullptr) continue;
+      if (void* found = piece.exchange(nullptr)) return found;
+    }
+    void* made = nullptr;
+    return posix_memalign(&made, 64, bytes_) == 0 ? made : nullptr;
+  }
+
+  void give(void* memory) {
+    for (std::atomic<void*>& piece : idle_) {
+      void* none = nullptr;
+      if (piece.compare_exchange_strong(none, memory)) return;
+    }
+  }
+
+ private:
+  std::size_t bytes_;
+  std::atomic<void*> idle_[kMaxTasks] = {};  // one for each task: there is always room
+};
+
 struct Work {
   const void* work;
   RunItems run;
   std::int64_t items;
   std::int64_t tasks;
-  std::size_t scratch_bytes;
+  Scratch* scratch;
   bool* failed;  // one per task
 };
 
 void run_task(void* data, std::size_t task) {
   const Work& w = *static_cast<const Work*>(data);
   const std::int64_t index = static_cast<std::int64_t>(task);
-  const Memory scratch(w.scratch_bytes);
-  if (scratch.data == nullptr) {
+  void* scratch = w.scratch->take();
+  if (scratch == nullptr) {
     w.failed[task] = true;
     return;
   }
-  w.run(w.work, w.items * index / w.tasks, w.items * (index + 1) / w.tasks, scratch.data);
+  w.run(w.work, w.items * index / w.tasks, w.items * (index + 1) / w.tasks, scratch);
+  w.scratch->give(scratch);
 }
 
 }  // namespace
@@ -133,7 +166,8 @@ OrtStatus* run_items(const Api& api, const OrtKernelContext* context, const void
                      RunItems run, std::int64_t items, std::size_t scratch_bytes, bool threads) {
   if (items == 0) return nullptr;
   bool failed[kMaxTasks] = {};
-  Work w = {work, run, items, 1, scratch_bytes, failed};
+  Scratch scratch(scratch_bytes);
+  Work w = {work, run, items, 1, &scratch, failed};
   if (threads) w.tasks = items < kMaxTasks ? items : kMaxTasks;
   if (w.tasks <= 1) {
     run_task(&w, 0);
