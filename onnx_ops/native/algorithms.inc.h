@@ -10,6 +10,7 @@
 #include "points.inc.h"
 #include "branch.inc.h"
 #include "expand.inc.h"
+#include "codes.inc.h"
 #include "conv.inc.h"
 
 #define DEFINE_KERNELS(function, name)                                              \

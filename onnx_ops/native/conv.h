@@ -253,6 +253,7 @@ static inline BranchScratch branch_scratch(const ConvCall& call) {
 struct ConvKernels {
   int lanes;   // filters in a vector
   int rows;    // pixels or tiles taken at once
+  int branch_rows[2];  // the same of the branch, with ranks in one vector and in two
   int short_run;    // fewer steps in int16 than this do not pay; 0 where none of its sums are
   bool is_signed;   // what Winograd's transform makes of codes
   int most_code;    // that sums other than kWide take, after Winograd's transform

@@ -1,71 +1,4 @@
-// Convolutions of codes by blocks of pixels, for any vector type. Included after expand.inc.h.
-
-// Channels-first rows of codes become channels-last ones, with the zero point around them and in
-// channels that do not exist.
-void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
-  if (c.plan->linear) return pad_lines(c, first, last);
-  const ConvGeometry& g = c.plan->geometry;
-  const int zero = c.plan->zero_point;
-  const std::int64_t depth = c.padded_channels, row_bytes = c.padded_width * depth;
-  const std::int64_t plane = c.height * c.width, step = g.upsample * depth;
-  const std::int64_t height = c.height * g.upsample, width = c.width * g.upsample;
-  for (std::int64_t item = first; item < last; ++item) {
-    const std::int64_t row = c.row * g.stride[0] + item - g.pads[0];
-    const bool inside = row >= 0 && row < height;
-    std::uint8_t* to = c.padded + item * row_bytes;
-    if (!inside || depth != g.channels) __builtin_memset(to, zero, row_bytes);
-    if (!inside) continue;
-    const std::int64_t left = g.pads[1], right = c.padded_width - left - width;
-    __builtin_memset(to, zero, left * depth);
-    if (right > 0) __builtin_memset(to + (left + width) * depth, zero, right * depth);
-    const std::uint8_t* from = c.codes + c.image * g.channels * plane + row / g.upsample * c.width;
-    to += left * depth;
-    for (std::int64_t channel = 0; channel < g.channels; channel += 16) {
-      const int channels = static_cast<int>(g.channels - channel < 16 ? g.channels - channel : 16);
-      for (std::int64_t x = 0; x < c.width; x += 16) {
-        const int count = static_cast<int>(c.width - x < 16 ? c.width - x : 16);
-        const std::uint8_t* corner = from + channel * plane + x;
-        // Rows of planes, which no CPU looks ahead to: those of the next channels, or of the next row.
-        if (x % 64 == 0) {
-          const std::uint8_t* next = channel + 16 < g.channels ? corner + 16 * plane : from + c.width + x;
-          for (int j = 0; j < 16; ++j) __builtin_prefetch(next + j * plane);
-        }
-        std::uint8_t* pixel = to + x * step + channel;
-        for (std::int64_t copy = 0; copy < g.upsample; ++copy, pixel += depth) {
-          if (channels == 16 && count == 16) {
-            transpose_bytes(corner, plane, pixel, step, 16);
-            continue;
-          }
-          for (int i = 0; i < count; ++i) {
-            for (int j = 0; j < channels; ++j) pixel[i * step + j] = corner[j * plane + i];
-          }
-        }
-      }
-    }
-  }
-}
-
-// V = B^T d B of one tile of codes, brought into the range of a byte by what `start` takes off again.
-// Position p of channel c goes to to[p * plane + c].
-template <int kEdge>
-void transform_tile(const std::uint8_t* from, std::ptrdiff_t row, std::ptrdiff_t depth, int top,
-                    std::uint8_t* to, std::ptrdiff_t plane) {
-  constexpr int kPositions = tile_positions(kEdge);
-  std::uint8_t offsets[kPositions];
-#pragma GCC unroll 46
-  for (int p = 0; p < kPositions; ++p) {
-    offsets[p] = static_cast<std::uint8_t>(transform_offset(kEdge, kSigned, p, top));
-  }
-  for (std::ptrdiff_t c = 0; c < depth; c += kBytes) {
-    for (int i = 0; i < kEdge + 2 && c % 64 == 0; ++i) {  // what the next tile adds
-      for (int j = 2; j < kEdge + 2; ++j) __builtin_prefetch(from + i * row + (j + kEdge) * depth + c);
-    }
-    B v[kPositions];
-    transform_codes<kEdge>([&](int i, int j) { return load_as<B>(from + i * row + j * depth + c); }, v);
-#pragma GCC unroll 46
-    for (int p = 0; p < kPositions; ++p) store_as(to + p * plane + c, v[p] + offsets[p]);
-  }
-}
+// Convolutions of codes by blocks of pixels, for any vector type. Included after codes.inc.h.
 
 struct ConvBlock {
   const ConvCall& c;
@@ -328,5 +261,5 @@ void run_conv(const ConvCall& call, std::int64_t first, std::int64_t last, void*
   if (call.streams) fence();
 }
 
-constexpr ConvKernels kConvKernels = {kWidth,    kRows,        kShortRun, kSigned,    kMostCode,
-                                     mark_sums, expand_steps, pad_rows,  run_branch, run_conv};
+constexpr ConvKernels kConvKernels = {kWidth,    kRows,        {kTaken<1>, kTaken<2>}, kShortRun,  kSigned, kMostCode,
+                                      mark_sums, expand_steps, pad_rows,               run_branch, run_conv};

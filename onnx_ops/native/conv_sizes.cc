@@ -87,9 +87,9 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   share(c.tile_rows * c.tile_columns, most, kernels.conv.rows, &c.block_pixels, &c.blocks);
   const std::int64_t rows = (c.rows + plan.branch_tile - 1) / plan.branch_tile;
   const std::int64_t columns = (c.out_width + plan.branch_tile - 1) / plan.branch_tile;
-  // Whole products, as kTaken in product.inc.h, and whole vectors of tiles.
-  const std::int64_t lanes = kernels.conv.lanes;
-  const std::int64_t taken = std::lcm(plan.ranks == lanes ? lanes : kernels.conv.rows, lanes);
+  // Whole products, and whole vectors of tiles.
+  const int lanes = kernels.conv.lanes;
+  const std::int64_t taken = std::lcm(kernels.conv.branch_rows[plan.ranks == lanes ? 0 : 1], lanes);
   share(rows * columns, kBranchPixels / plan.branch_tile, taken, &c.low_block, &c.low_blocks);
   c.first = 0;
   c.band = plan.blocks;

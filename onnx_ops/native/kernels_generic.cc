@@ -10,6 +10,8 @@ namespace {
 typedef float F __attribute__((vector_size(16)));
 constexpr int kWidth = 4;
 
+#include "portable.inc.h"
+
 ALWAYS_INLINE std::uint32_t bits_of(float v) {
   std::uint32_t bits;
   __builtin_memcpy(&bits, &v, sizeof bits);
@@ -47,14 +49,6 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
   }
   for (int i = 0; i < 32; ++i) to[i] = static_cast<std::uint8_t>(bits[i] + grid.zero_point);
 }
-
-ALWAYS_INLINE F larger(F a, F b) { return a > b ? a : b; }
-
-ALWAYS_INLINE F smaller(F a, F b) { return a < b ? a : b; }
-
-ALWAYS_INLINE void stream(float* to, F v) { __builtin_memcpy(to, &v, sizeof v); }
-
-ALWAYS_INLINE void fence() {}
 
 ALWAYS_INLINE float widen_half(std::uint32_t half) {
   const std::uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7FFFu;

@@ -12,6 +12,8 @@ namespace {
 typedef float F __attribute__((vector_size(16)));
 constexpr int kWidth = 4;
 
+#include "portable.inc.h"
+
 struct Grid {
   float32x4_t low, high;
   int32x4_t zero_point;
@@ -36,14 +38,6 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
     vst1_u8(to + i, vmovn_u16(vreinterpretq_u16_s16(words)));
   }
 }
-
-ALWAYS_INLINE F larger(F a, F b) { return a > b ? a : b; }
-
-ALWAYS_INLINE F smaller(F a, F b) { return a < b ? a : b; }
-
-ALWAYS_INLINE void stream(float* to, F v) { __builtin_memcpy(to, &v, sizeof v); }
-
-ALWAYS_INLINE void fence() {}
 
 ALWAYS_INLINE void half_to_float(const std::uint16_t* from, float* to) {
   for (int i = 0; i < 16; i += 4) {

@@ -13,11 +13,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantface_export.bench.unrotated import without_rotations
 from quantface_export.session import Variant, open_session, return_memory, run
@@ -52,11 +54,9 @@ def measure(order: Order) -> dict[str, Any]:
         ``stages`` with median seconds of a run and those of opening the session, and peak
         resident bytes of the process so far.
     """
-    values = {"image": np.load(order.image)}
     stages = []
-    for name in STAGES:
-        inputs = [values[key] for key in STAGE_INPUTS[name]]
-        model = Path(order.models, name, "model.onnx")
+
+    def timed(name: str, model: Path, inputs: list[NDArray[Any]]) -> NDArray[Any]:
         started = time.perf_counter()
         session = open_session(model, variant=order.variant, threads=order.threads)
         opened = time.perf_counter() - started
@@ -65,12 +65,12 @@ def measure(order: Order) -> dict[str, Any]:
             started = time.perf_counter()
             (output,) = run(session, *inputs)
             seconds.append(time.perf_counter() - started)
-        values[STAGE_OUTPUT[name]] = output.copy()  # a result keeps its session's arena
-        del session, output
-        return_memory()
         stages.append(
             {"name": name, "seconds": statistics.median(seconds[1:]), "open_seconds": opened}
         )
+        return output
+
+    _run_stages(order, timed)
     return {"stages": stages, "peak_rss_bytes": peak_rss()}
 
 
@@ -82,11 +82,9 @@ def profile(order: Order) -> dict[str, dict[str, int]]:
     Returns:
         ``rotated`` and ``unrotated``: microseconds by op kind.
     """
-    values = {"image": np.load(order.image)}
     kinds = {"rotated": Counter[str](), "unrotated": Counter[str]()}
-    for name in STAGES:
-        inputs = [values[key] for key in STAGE_INPUTS[name]]
-        model = Path(order.models, name, "model.onnx")
+
+    def profiled(name: str, model: Path, inputs: list[NDArray[Any]]) -> NDArray[Any]:
         graphs = {"rotated": None, "unrotated": without_rotations(model)}
         with tempfile.TemporaryDirectory() as folder:
             sessions = {
@@ -103,10 +101,23 @@ def profile(order: Order) -> dict[str, dict[str, int]]:
                 outputs = {key: run(session, *inputs) for key, session in sessions.items()}
             for key, session in sessions.items():
                 kinds[key] += by_kind(Path(session.end_profiling()), order.repeats)
-        values[STAGE_OUTPUT[name]] = outputs["rotated"][0].copy()
-        del sessions, session, outputs
-        return_memory()
+        return outputs["rotated"][0]
+
+    _run_stages(order, profiled)
     return {key: dict(found) for key, found in kinds.items()}
+
+
+def _run_stages(
+    order: Order, work: Callable[[str, Path, list[NDArray[Any]]], NDArray[Any]]
+) -> None:
+    """Call ``work(name, model, inputs)`` for each stage; later ones read what it returns."""
+    values = {"image": np.load(order.image)}
+    for name in STAGES:
+        inputs = [values[key] for key in STAGE_INPUTS[name]]
+        output = work(name, Path(order.models, name, "model.onnx"), inputs)
+        values[STAGE_OUTPUT[name]] = output.copy()  # a result keeps its session's arena
+        del output
+        return_memory()
 
 
 def peak_rss() -> int:

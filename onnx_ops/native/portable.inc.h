@@ -1,0 +1,10 @@
+// Of what an instruction set defines, what any compiler makes of vectors. Included after the vector type by
+// kernels_generic.cc and neon.inc.h.
+
+ALWAYS_INLINE F larger(F a, F b) { return a > b ? a : b; }
+
+ALWAYS_INLINE F smaller(F a, F b) { return a < b ? a : b; }
+
+ALWAYS_INLINE void stream(float* to, F v) { __builtin_memcpy(to, &v, sizeof v); }
+
+ALWAYS_INLINE void fence() {}
