@@ -27,7 +27,7 @@ void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
         const int count = static_cast<int>(c.width - x < 16 ? c.width - x : 16);
         const std::uint8_t* corner = from + channel * plane + x;
         // Rows of planes, which no CPU looks ahead to: those of the next channels, or of the next row.
-        if (x % 64 == 0) {
+        if (x % kLineBytes == 0) {
           const std::uint8_t* next = channel + 16 < g.channels ? corner + 16 * plane : from + c.width + x;
           for (int j = 0; j < 16; ++j) __builtin_prefetch(next + j * plane);
         }
@@ -58,7 +58,7 @@ void transform_tile(const std::uint8_t* from, std::ptrdiff_t row, std::ptrdiff_t
     offsets[p] = static_cast<std::uint8_t>(transform_offset(kEdge, kSigned, p, top));
   }
   for (std::ptrdiff_t c = 0; c < depth; c += kBytes) {
-    for (int i = 0; i < kEdge + 2 && c % 64 == 0; ++i) {  // what the next tile adds
+    for (int i = 0; i < kEdge + 2 && c % kLineBytes == 0; ++i) {  // what the next tile adds
       for (int j = 2; j < kEdge + 2; ++j) __builtin_prefetch(from + i * row + (j + kEdge) * depth + c);
     }
     B v[kPositions];

@@ -19,7 +19,8 @@ const Kernels* neon_dot_kernels();
 // whoever reads it, and its lines would have to be read before they are written.
 constexpr std::int64_t kStreamedBytes = 4 << 20;
 
-constexpr int kLine = 16;  // floats in a cache line
+constexpr int kLineBytes = 64;  // in a cache line
+constexpr int kLine = 16;       // floats in one
 
 // Offsets in bytes into a tile's scratch.
 struct ScratchLayout {

@@ -88,9 +88,17 @@ OrtStatus* get_output(const Api& api, OrtKernelContext* context, std::size_t ind
   return value == nullptr ? nullptr : api.GetTensorMutableData(value, data);
 }
 
-Memory::Memory(std::size_t bytes) {
-  if (posix_memalign(&data, 64, bytes) != 0) data = nullptr;
+namespace {
+
+// Null without memory.
+void* allocate(std::size_t bytes) {
+  void* memory = nullptr;
+  return posix_memalign(&memory, 64, bytes) == 0 ? memory : nullptr;
 }
+
+}  // namespace
+
+Memory::Memory(std::size_t bytes) : data(allocate(bytes)) {}
 
 Memory::~Memory() { std::free(data); }
 
@@ -123,8 +131,7 @@ class Scratch {
       if (piece.load() == nullptr) continue;
       if (void* found = piece.exchange(nullptr)) return found;
     }
-    void* made = nullptr;
-    return posix_memalign(&made, 64, bytes_) == 0 ? made : nullptr;
+    return allocate(bytes_);
   }
 
   void give(void* memory) {
