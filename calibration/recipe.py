@@ -41,6 +41,7 @@ class Recipe:
         scale: Per-channel scaling, eq. 8.
         observer: How activation ranges are chosen: ``minmax``, ``percentile`` or ``mse``.
         weight_search: Search weight scales for the least squared error.
+        quantize_attention: Compute attention's products on integers (``calibration.attention``).
         fold: Fold the branch into 8-bit weights when a session starts (``calibration.folded``).
         method: Which method's weights and training, a key of ``calibration.methods``.
         budget: Average activation bits, weighted by multiply-accumulates, that are allocated
@@ -56,6 +57,7 @@ class Recipe:
     scale: bool = True
     observer: str = "mse"
     weight_search: bool = True
+    quantize_attention: bool = True
     fold: bool = False
     method: str = "quantface"
     budget: float | None = None

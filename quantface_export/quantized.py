@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from calibration.attention import quantize_attention
 from calibration.layers import quant_layers
 from calibration.methods import METHODS
 from calibration.methods.method import StageData
@@ -113,6 +114,8 @@ def quantize_stage(
         progress=progress,
         name=name,
     )
+    if recipe.quantize_attention:
+        quantize_attention(stage)
     if method.refine is not None:
         data = StageData(
             name=name,

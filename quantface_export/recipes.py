@@ -19,7 +19,9 @@ _METHOD = re.compile(r"(?P<method>[a-z-]+)-w(?P<weight>\d)a(?P<activation>\d)")
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     **dict.fromkeys(("name", "observer", "method"), (str, "a text")),
     **dict.fromkeys(("weight_bits", "activation_bits", "rank"), (int, "a whole number")),
-    **dict.fromkeys(("rotate", "scale", "weight_search", "fold"), (bool, "true or false")),
+    **dict.fromkeys(
+        ("rotate", "scale", "weight_search", "quantize_attention", "fold"), (bool, "true or false")
+    ),
     "budget": ((int, float, NoneType), "a number or null"),
     "site_bits": (dict, "an object of widths by stage/site"),
 }

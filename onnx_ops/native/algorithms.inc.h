@@ -5,6 +5,8 @@
 #include "tile.inc.h"
 #include "product.inc.h"
 #include "attention.inc.h"
+#include "attention_codes.inc.h"
+#include "quantized_attention.inc.h"
 #include "linear.inc.h"
 #include "winograd.inc.h"
 #include "points.inc.h"
@@ -17,7 +19,7 @@
   namespace quantface {                                                             \
   namespace {                                                                       \
   constexpr Kernels kKernels = {name, run_tiles, kConvKernels, kNormKernels,         \
-                                kAttentionKernels};                                 \
+                                kAttentionKernels, kQuantizedAttentionKernels};     \
   }                                                                                 \
   const Kernels* function() { return &kKernels; }                                   \
   }

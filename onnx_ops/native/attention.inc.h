@@ -36,6 +36,21 @@ void pack_attention(const AttentionCall& c, std::int64_t first, std::int64_t las
   }
 }
 
+// 2**v of what is not above 0, at least 2**-126, within 2 units in the last place: 2**n times a
+// polynomial of the rest. Not a number stays that.
+ALWAYS_INLINE F power(F v) {
+  const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
+  v = larger(F{} - 126.0f, v);
+  const F shifted = v + rounder, rest = v - (shifted - rounder);
+  F p = F{} + 1.327647129e-3f;
+  for (const float c : {9.675541893e-3f, 5.550713092e-2f, 2.402212024e-1f, 6.931469440e-1f, 1.0f}) {
+    F sum = F{} + c;
+    add_product(sum, p, rest);
+    p = sum;
+  }
+  return (F)((I)p + ((I)shifted << 23));  // n is in the lowest bits
+}
+
 struct AttentionBlock {
   const AttentionCall& c;
   // Floats from one row to the next, off the powers of two.
@@ -121,8 +136,7 @@ struct AttentionBlock {
     for (; padded % kWidth; ++padded) scores[padded] = kNoScore;
     F most = load(scores);
     for (int k = kWidth; k < padded; k += kWidth) most = larger(load(scores + k), most);
-    float now = largest[q];
-    for (int i = 0; i < kWidth; ++i) now = most[i] > now ? most[i] : now;
+    const float found = largest_of(most), now = found > largest[q] ? found : largest[q];
     if (now > largest[q]) {
       const float factor = power(F{} + (largest[q] - now))[0];
       float* row = sum + q * sum_row;
@@ -136,22 +150,7 @@ struct AttentionBlock {
       store(scores + k, share);
       total += share;
     }
-    for (int i = 0; i < kWidth; ++i) weight[q] += total[i];
-  }
-
-  // 2**v of what is not above 0, at least 2**-126, within 2 units in the last place: 2**n times a
-  // polynomial of the rest. Not a number stays that.
-  static ALWAYS_INLINE F power(F v) {
-    const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
-    v = larger(F{} - 126.0f, v);
-    const F shifted = v + rounder, rest = v - (shifted - rounder);
-    F p = F{} + 1.327647129e-3f;
-    for (const float c : {9.675541893e-3f, 5.550713092e-2f, 2.402212024e-1f, 6.931469440e-1f, 1.0f}) {
-      F sum = F{} + c;
-      add_product(sum, p, rest);
-      p = sum;
-    }
-    return (F)((I)p + ((I)shifted << 23));  // n is in the lowest bits
+    weight[q] += sum_of(total);
   }
 };
 

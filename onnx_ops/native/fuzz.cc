@@ -39,7 +39,8 @@ class Fuzz {
     const std::string name = op.GetName(&op);
     if (name.find("Hadamard") == 0) return hadamard_round(op);
     if (name.find("GroupNorm") == 0) return norm_round(op, name.find("Hadamard") != std::string::npos);
-    if (name == "Attention") return attention_round(op);
+    if (name == "Attention") return attention_round(op, 1e-4);
+    if (name == "QuantizedAttention") return attention_round(op, 0);
     return name.find("QuantizedLinear") == 0 ? linear_round(op) : conv_round(op);
   }
 
@@ -198,7 +199,7 @@ class Fuzz {
     return compute(op, info, values);
   }
 
-  bool attention_round(const CustomOp& op) {
+  bool attention_round(const CustomOp& op, double tolerance) {
     const auto size = [this](std::size_t most) { return static_cast<std::int64_t>(1 + below(most)); };
     const std::int64_t images = size(2), heads = size(3), keys = size(300), depth = size(below(8) ? 40 : 200);
     static const std::int64_t absurd[] = {0, -1, 7, INT64_MAX, INT64_MIN};
@@ -213,7 +214,7 @@ class Fuzz {
       fill(&values[i], dims, op.GetInputType(&op, i), true);
     }
     infer(op, info, values);
-    return compute(op, info, values, 1e-4);
+    return compute(op, info, values, tolerance);
   }
 
   static bool has_branch(const CustomOp& op) { return std::strstr(op.GetName(&op), "LowRank") != nullptr; }

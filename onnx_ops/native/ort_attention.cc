@@ -1,4 +1,4 @@
-// The operator Attention for ONNX Runtime: attributes and shapes.
+// The operators Attention and QuantizedAttention for ONNX Runtime: attributes and shapes.
 #include "ort_host.h"
 
 namespace quantface {
@@ -8,27 +8,34 @@ struct Kernel {
   Api api;
   const Kernels* kernels = nullptr;
   std::int64_t heads = 0;
+  bool quantize = false;
 
-  OrtStatus* init(const Op&, const OrtKernelInfo* info) {
+  OrtStatus* init(const Op& op, const OrtKernelInfo* info) {
+    quantize = op.quantize;
     RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "num_heads", &heads));
     if (heads >= 1) return nullptr;
     return invalid(api, "num_heads must be at least 1, got %lld", static_cast<long long>(heads));
   }
 };
 
+// A step of either operator, over items of its own.
+template <class Call>
 struct Work {
-  const AttentionCall& call;
-  const AttentionKernels& kernels;
+  const Call& call;
+  void (*step)(const Call& call, std::int64_t first, std::int64_t last);
+  void (*run)(const Call& call, std::int64_t first, std::int64_t last, void* scratch);
 };
 
-void pack(const void* data, std::int64_t first, std::int64_t last, void*) {
-  const Work& work = *static_cast<const Work*>(data);
-  work.kernels.pack(work.call, first, last);
+template <class Call>
+void take_step(const void* data, std::int64_t first, std::int64_t last, void*) {
+  const auto& work = *static_cast<const Work<Call>*>(data);
+  work.step(work.call, first, last);
 }
 
+template <class Call>
 void run(const void* data, std::int64_t first, std::int64_t last, void* scratch) {
-  const Work& work = *static_cast<const Work*>(data);
-  work.kernels.run(work.call, first, last, scratch);
+  const auto& work = *static_cast<const Work<Call>*>(data);
+  work.run(work.call, first, last, scratch);
 }
 
 OrtStatus* read(const Api& api, const OrtKernelContext* context, std::int64_t heads, Shape* shape,
@@ -57,6 +64,45 @@ OrtStatus* read(const Api& api, const OrtKernelContext* context, std::int64_t he
   return nullptr;
 }
 
+OrtStatus* compute_floats(const Api& api, const OrtKernelContext* context, const AttentionKernels& kernels,
+                          bool threads, AttentionCall* call) {
+  const std::int64_t heads = call->images * call->heads, keys = heads * call->padded_keys() * call->depth;
+  const std::int64_t values = heads * call->keys * call->padded_depth();
+  const Memory memory(sizeof(float) * static_cast<std::size_t>(keys + values));
+  if (memory.data == nullptr) return out_of_memory(api);
+  call->packed_key = static_cast<float*>(memory.data);
+  call->packed_value = call->packed_key + keys;
+  const Work<AttentionCall> work = {*call, kernels.pack, kernels.run};
+  RETURN_IF_ERROR(run_items(api, context, &work, take_step<AttentionCall>, call->packs(), 1, threads));
+  return run_items(api, context, &work, run<AttentionCall>, call->blocks(), kernels.scratch_bytes(*call),
+                   threads);
+}
+
+OrtStatus* compute_integers(const Api& api, const OrtKernelContext* context,
+                            const QuantizedAttentionKernels& kernels, bool threads,
+                            const AttentionCall& sizes) {
+  using Call = QuantizedAttentionCall;
+  Call call{};
+  call.sizes = sizes;
+  const std::int64_t tokens = call.tokens(), columns = call.columns(), heads = sizes.images * sizes.heads;
+  const std::int64_t keys = tokens * call.key_steps() * 4;
+  const std::int64_t values = heads * sizes.padded_depth() * sizes.padded_keys();
+  const Memory memory(static_cast<std::size_t>(keys + values) +
+                      sizeof(float) * static_cast<std::size_t>(2 * (tokens + columns)));
+  if (memory.data == nullptr) return out_of_memory(api);
+  call.key_step = static_cast<float*>(memory.data);
+  call.start = reinterpret_cast<std::int32_t*>(call.key_step + tokens);
+  call.key = reinterpret_cast<std::int8_t*>(call.start + tokens);
+  call.value = call.key + keys;
+  call.key_mean = reinterpret_cast<float*>(call.value + values);
+  call.value_step = call.key_mean + columns;
+  Work<Call> work = {call, kernels.measure, kernels.run};
+  RETURN_IF_ERROR(run_items(api, context, &work, take_step<Call>, call.column_blocks(), 1, threads));
+  work.step = kernels.pack;
+  RETURN_IF_ERROR(run_items(api, context, &work, take_step<Call>, sizes.packs(), 1, threads));
+  return run_items(api, context, &work, run<Call>, sizes.blocks(), kernels.scratch_bytes(call), threads);
+}
+
 OrtStatus* compute(void* self, OrtKernelContext* context) {
   const Kernel& kernel = *static_cast<const Kernel*>(self);
   const Api& api = kernel.api;
@@ -67,23 +113,20 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   RETURN_IF_ERROR(get_output(api, context, 0, shape, &y));
   if (y == nullptr || shape.count() == 0) return nullptr;
   call.y = static_cast<float*>(y);
-  const std::int64_t heads = call.images * call.heads, keys = heads * call.padded_keys() * call.depth;
-  const std::int64_t values = heads * call.keys * call.padded_depth();
-  const Memory memory(sizeof(float) * static_cast<std::size_t>(keys + values));
-  if (memory.data == nullptr) return out_of_memory(api);
-  call.packed_key = static_cast<float*>(memory.data);
-  call.packed_value = call.packed_key + keys;
-  const Work work = {call, kernel.kernels->attention};
   const bool threads = shape.count() * call.keys > kInlineValues;
-  RETURN_IF_ERROR(run_items(api, context, &work, pack, call.packs(), 1, threads));
-  return run_items(api, context, &work, run, call.blocks(), work.kernels.scratch_bytes(call), threads);
+  const Kernels& kernels = *kernel.kernels;
+  return kernel.quantize ? compute_integers(api, context, kernels.quantized_attention, threads, call)
+                         : compute_floats(api, context, kernels.attention, threads, &call);
 }
 
 }  // namespace
 
-Op attention_op(const Api& api) {
+Op attention_op(const Api& api, int index) {
   Op op = op_of_three_floats<Kernel>(api, compute);
-  op.base.GetName = [](const ort::CustomOp*) { return "Attention"; };
+  op.quantize = index == 1;
+  op.base.GetName = [](const ort::CustomOp* o) {
+    return as_op(o).quantize ? "QuantizedAttention" : "Attention";
+  };
   return op;
 }
 

@@ -174,10 +174,10 @@ Op op_of_three_floats(const Api& api, OrtStatus* (*compute)(void* kernel, OrtKer
   return op;
 }
 
-constexpr int kHadamardOps = 7, kConvOps = 18, kNormOps = 2, kAttentionOps = 1;
+constexpr int kHadamardOps = 7, kConvOps = 18, kNormOps = 2, kAttentionOps = 2;
 Op hadamard_op(const Api& api, int index);
 Op conv_op(const Api& api, int index);
 Op norm_op(const Api& api, int index);
-Op attention_op(const Api& api);
+Op attention_op(const Api& api, int index);
 
 }  // namespace quantface

@@ -11,7 +11,7 @@ Op make_op(const Api& api, int index) {
   if (index < kHadamardOps) return hadamard_op(api, index);
   if ((index -= kHadamardOps) < kConvOps) return conv_op(api, index);
   if ((index -= kConvOps) < kNormOps) return norm_op(api, index);
-  return attention_op(api);
+  return attention_op(api, index - kNormOps);
 }
 
 }  // namespace

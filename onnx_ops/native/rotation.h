@@ -12,9 +12,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "attention.h"
 #include "conv.h"
 #include "norm.h"
+#include "quantized_attention.h"
 
 namespace quantface {
 
@@ -76,6 +76,7 @@ struct Kernels {
   ConvKernels conv;
   NormKernels norm;
   AttentionKernels attention;
+  QuantizedAttentionKernels quantized_attention;
 };
 
 // The n-th instruction set that this CPU has, fastest first; null beyond the last.

@@ -21,3 +21,24 @@ ALWAYS_INLINE void store_as(T* p, V v) {
 ALWAYS_INLINE F load(const float* p) { return load_as<F>(p); }
 
 ALWAYS_INLINE void store(float* p, F v) { store_as(p, v); }
+
+// What `both` makes of all lanes, by halves.
+template <int kHalf = kWidth / 2, class V, class Both, int... kAt>
+ALWAYS_INLINE auto reduced(V v, Both both, std::integer_sequence<int, kAt...> lanes) {
+  const V result = both(v, __builtin_shufflevector(v, v, (kAt + kHalf) % kWidth...));
+  if constexpr (kHalf == 1) {
+    return result[0];
+  } else {
+    return reduced<kHalf / 2>(result, both, lanes);
+  }
+}
+
+template <class V>
+ALWAYS_INLINE auto sum_of(V v) {
+  return reduced(v, [](V a, V b) { return a + b; }, std::make_integer_sequence<int, kWidth>{});
+}
+
+// What it is where a lane is not a number, is open.
+ALWAYS_INLINE float largest_of(F v) {
+  return reduced(v, [](F a, F b) { return larger(a, b); }, std::make_integer_sequence<int, kWidth>{});
+}

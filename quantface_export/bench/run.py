@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.progress import SILENT, Progress
+from onnx_ops import attention
 from onnx_ops.library import library_path, why_missing
 from quantface_export.bench.peers import (
     Values,
@@ -55,7 +56,9 @@ ROWS: dict[str, tuple[str, Variant]] = {
 }
 """Folder of the models and who computes the Hadamard ops, by row."""
 
-INTEGER = frozenset({*chain(*FUSED_OPS.values()), "QLinearMatMul", "HadamardQuantize"})
+INTEGER = frozenset(
+    {*chain(*FUSED_OPS.values()), "QLinearMatMul", "HadamardQuantize", attention.QUANTIZED}
+)
 """Op kinds whose work is integer math, or makes the integers; branches within them count too."""
 
 PROFILED_RUNS = 3

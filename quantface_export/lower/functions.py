@@ -35,7 +35,7 @@ def carry_functions(model: ir.Model, profile: Profile) -> None:
         *quantized_linear_functions(),
         *group_norm_functions(),
         prologue.prologue_function(),
-        attention.attention_function(),
+        *attention.attention_functions(),
     ):
         if body.name in used:
             function = ir.serde.deserialize_function(body)

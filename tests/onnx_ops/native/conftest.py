@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_ops import library
-from onnx_ops.attention import attention_function, attention_node
+from onnx_ops.attention import attention_functions, attention_node
 from onnx_ops.function_body import DOMAIN, OPSET, VERSION, hadamard_function, hadamard_node
 from onnx_ops.hadamard_quantize import hadamard_quantize_function, hadamard_quantize_node
 
@@ -82,13 +82,13 @@ class Ops:
         return _model(node, x, constants, TYPES[zero_point.dtype], bodies)
 
     @staticmethod
-    def attention_model(heads):
+    def attention_model(heads, *, quantized=False):
         names = ("query", "key", "value", "y")
         infos = [helper.make_tensor_value_info(x, TensorProto.FLOAT, [None] * 3) for x in names]
-        node = attention_node(names[:3], "y", num_heads=heads, name="a")
+        node = attention_node(names[:3], "y", num_heads=heads, quantized=quantized, name="a")
         graph = helper.make_graph([node], "op", infos[:3], infos[3:])
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
-        functions = [attention_function()]
+        functions = attention_functions()
         return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=10)
 
     @staticmethod

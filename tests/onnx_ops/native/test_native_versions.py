@@ -20,14 +20,14 @@ EPS = np.finfo(np.float32).eps
 RUNTIMES = sorted((ROOT / "build" / "ort").glob("[0-9]*"))
 
 PROGRAM = """
-import sys
+import pathlib, sys
 import numpy, onnxruntime
 from onnx_ops import library
 
 folder, version = sys.argv[1:]
 assert onnxruntime.__version__ == version, onnxruntime.__version__
-for name in ("hadamard", "codes", "conv4", "conv8", "linear4", "linear8", "attention"):
-    feed = dict(numpy.load(f"{folder}/{name}.npz"))
+for path in pathlib.Path(folder).glob("*.npz"):
+    name, feed = path.stem, dict(numpy.load(path))
     for native in (True,) if name.endswith("4") and version < "1.23" else (True, False):
         options = onnxruntime.SessionOptions()
         if native:
@@ -55,9 +55,10 @@ def test_older_runtimes_compute_the_same(runtime, ops, tmp_path):
         "hadamard": ops.hadamard_model(x, d, 1),
         "codes": ops.quantize_model(x, d, 0.3, np.uint8(7), 1, 0, 15, channels_last=True),
         "attention": ops.attention_model(3),
+        "attention8": ops.attention_model(3, quantized=True),
     }
     feeds = {name: conv if name.startswith("conv") else linear for name in layers}
-    feeds |= {"hadamard": {"x": x}, "codes": {"x": x}, "attention": tokens}
+    feeds |= {"hadamard": {"x": x}, "codes": {"x": x}, "attention": tokens, "attention8": tokens}
     for name, model in models.items():
         np.savez(tmp_path / f"{name}.npz", **feeds[name])
         (tmp_path / f"{name}.onnx").write_bytes(model.SerializeToString())

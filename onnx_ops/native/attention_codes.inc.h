@@ -1,0 +1,148 @@
+// Codes of queries, keys and values for attention of integers. Included after attention.inc.h.
+
+typedef std::uint8_t ByteOfEach __attribute__((vector_size(kWidth)));
+
+constexpr int kQueryZero = 64;  // makes their codes positive
+
+// 0, or not a number where v is none or infinite.
+ALWAYS_INLINE F flaw(F v) { return v * 0.0f; }
+
+ALWAYS_INLINE F absolute(F v) { return (F)((I)v & 0x7FFFFFFF); }
+
+// Width of a step; `flaws` makes it not a number where a value is none.
+ALWAYS_INLINE F step_of(F most, F flaws, int top) {
+  return most / static_cast<float>(top) + kLeastStep + flaws;
+}
+
+// Half to even; of less than 2**22.
+ALWAYS_INLINE I rounded(F v) {
+  const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
+  return (I)(v + rounder) - (I)rounder;
+}
+
+// What lies from p on, zeros from `end` on.
+ALWAYS_INLINE F load_until(const float* p, const float* end) {
+  if (end - p >= kWidth) return load(p);
+  F v = {};
+  if (end > p) __builtin_memcpy(&v, p, static_cast<std::size_t>(end - p) * sizeof(float));
+  return v;
+}
+
+template <int... kAt>
+ALWAYS_INLINE F first_of(F v, std::int64_t count, std::integer_sequence<int, kAt...>) {
+  const I lanes = {kAt...};
+  return (F)((I)v & (lanes < static_cast<int>(count)));
+}
+
+// The first `count` lanes, then zeros.
+ALWAYS_INLINE F first_of(F v, std::int64_t count) {
+  return count >= kWidth ? v : first_of(v, count, std::make_integer_sequence<int, kWidth>{});
+}
+
+ALWAYS_INLINE void store_some(float* p, F v, std::int64_t count) {
+  if (count >= kWidth) return store(p, v);
+  __builtin_memcpy(p, &v, static_cast<std::size_t>(count) * sizeof(float));
+}
+
+// What queries and keys become: `to[i / 4 * stride + i % 4]` is rint(x[i] / step) + zero, with
+// step = max |x| / top, not a number where an x is not finite. Beyond depth codes are `zero`. x(i) are the values
+// from the i-th on.
+struct Quantized {
+  float step;
+  std::int32_t sum;  // of codes less their zero
+};
+
+template <class X>
+Quantized quantize_row(X x, std::int64_t depth, int top, int zero, std::int8_t* to, std::ptrdiff_t stride) {
+  F most = {}, flaws = {};
+  for (std::int64_t i = 0; i < depth; i += kWidth) {
+    const F v = first_of(x(i), depth - i);
+    most = larger(absolute(v), most);
+    flaws += flaw(v);
+  }
+  const F step = step_of(F{} + largest_of(most), F{} + sum_of(flaws), top);
+  I sums = {};
+  for (std::int64_t i = 0; i < depth; i += kWidth) {
+    const I steps = rounded(first_of(x(i), depth - i) / step);
+    sums += steps;
+    const ByteOfEach codes = __builtin_convertvector(steps + zero, ByteOfEach);
+    for (int j = 0; j < kWidth && i + j < depth; j += 4) {
+      std::uint32_t four;
+      __builtin_memcpy(&four, reinterpret_cast<const char*>(&codes) + j, sizeof four);
+      __builtin_memcpy(to + (i + j) / 4 * stride, &four, sizeof four);
+    }
+  }
+  return {step[0], sum_of(sums)};
+}
+
+void measure_columns(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last) {
+  const AttentionCall& c = call.sizes;
+  const std::int64_t row = call.row(), all = c.images * c.keys * row;
+  const std::int64_t blocks = (row + kColumns - 1) / kColumns;
+  for (std::int64_t item = first; item < last; ++item) {
+    const std::int64_t image = item / blocks, begin = item % blocks * kColumns;
+    const std::int64_t end = row - begin < kColumns ? row : begin + kColumns;
+    for (std::int64_t i = begin; i < end; i += kWidth) {
+      const float* key = c.key + image * c.keys * row + i;
+      const float* value = c.value + image * c.keys * row + i;
+      F total = {}, most = {}, flaws = {};
+      for (std::int64_t from = 0; from < c.keys; from += kPackedKeys) {
+        const std::int64_t to = c.keys - from < kPackedKeys ? c.keys : from + kPackedKeys;
+        F sum = {};
+        for (std::int64_t k = from; k < to; ++k) {
+          sum += load_until(key + k * row, c.key + all);
+          const F v = load_until(value + k * row, c.value + all);
+          most = larger(absolute(v), most);
+          flaws += flaw(v);
+        }
+        total += sum;
+      }
+      const F mean = total / static_cast<float>(c.keys);
+      store_some(call.key_mean + image * row + i, mean, end - i);
+      store_some(call.value_step + image * row + i, step_of(most, flaws, kValueTop), end - i);
+    }
+  }
+}
+
+// Keys and values of one head in the order in which product_rows reads them. Keys that do not exist have no
+// share.
+void pack_codes(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last) {
+  const AttentionCall& c = call.sizes;
+  const std::int64_t chunks = c.padded_keys() / kPackedKeys, row = call.row(), steps = call.key_steps();
+  const std::int64_t all = c.images * c.keys * row;
+  for (std::int64_t item = first; item < last; ++item) {
+    const std::int64_t head = item / chunks, begin = item % chunks * kPackedKeys;
+    const std::int64_t image = head / c.heads, channel = head % c.heads * c.depth;
+    const std::int64_t at = image * c.keys * row + channel, columns = image * row + channel;
+    const float* mean = call.key_mean + columns;
+    for (std::int64_t k = begin; k < begin + kPackedKeys; ++k) {
+      const std::int64_t token = head * c.padded_keys() + k;
+      std::int8_t* to = call.key + ((token - token % kOutputs) * steps + token % kOutputs) * 4;
+      const float* x = c.key + at + k * row;
+      const auto value = [&](std::int64_t i) {
+        return load_until(x + i, c.key + all) - load(mean + i);
+      };
+      const auto none = [](std::int64_t) { return F{}; };
+      const bool exists = k < c.keys;
+      const Quantized row_of = exists ? quantize_row(value, c.depth, kKeyTop, 0, to, 4 * kOutputs)
+                                      : quantize_row(none, c.depth, kKeyTop, 0, to, 4 * kOutputs);
+      call.start[token] = exists ? -kQueryZero * row_of.sum : 1;
+      call.key_step[token] = exists ? row_of.step : kNoScore;
+    }
+    for (std::int64_t i = 0; i < c.padded_depth(); i += kWidth) {
+      const F step = load(call.value_step + columns + i);  // of channels beyond depth too, which nobody reads
+      std::int8_t* to = call.value + (head * c.padded_depth() + i - i % kOutputs) * c.padded_keys() +
+                        begin * kOutputs + i % kOutputs * 4;
+      for (std::int64_t n = 0; n < kPackedKeys / 4; ++n, to += 4 * kOutputs) {
+        I four = {};
+        for (int j = 0; j < 4; ++j) {
+          const std::int64_t k = begin + n / kWidth * kBytes + n % kWidth + j * kWidth;
+          if (k >= c.keys) break;
+          const F v = load_until(c.value + at + k * row + i, c.value + all);
+          four |= (rounded(v / step) & 255) << 8 * j;
+        }
+        store_as(to, four);
+      }
+    }
+  }
+}
