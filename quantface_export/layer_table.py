@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_ops import prologue
+from onnx_ops import linear_prologue, prologue
 from onnx_ops import quantized_conv as conv_op
 from onnx_ops import quantized_linear as linear_op
 from onnx_ops.hadamard import rotate
@@ -36,6 +36,9 @@ FUSED_OPS: Final = {
     "linear": ("MatMulIntegerToFloat", *LINEARS),
 }
 """What a layer must run as: made by ONNX Runtime of the function body, or the native kernels'."""
+
+PROLOGUES: Final = prologue.NAME, linear_prologue.LAYER_NORM, linear_prologue.GEGLU
+"""Ops that give a layer's float input besides its codes."""
 
 GROUP_BYTES = 2 << 30
 """A run that returns values of layers returns those of as many as fit in about this."""
@@ -247,10 +250,11 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
         rounding = producer[inputs["codes"]]
         source, top, d = rounding.input[0], 255, None
         rotated = rounding.op_type in ("HadamardQuantize", prologue.NAME)
-        if rounding.op_type == prologue.NAME:
+        if rounding.op_type in PROLOGUES:
             source = rounding.output[0]
         if rotated:
             d = array(rounding.input[-3])
+        if rotated or rounding.op_type in PROLOGUES:
             top = next(a.i for a in rounding.attribute if a.name == "qmax")
         if source in producer and producer[source].op_type == "Clip":
             clip = producer[source]

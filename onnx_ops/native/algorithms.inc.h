@@ -3,6 +3,7 @@
 #include "vectors.inc.h"
 #include "norm.inc.h"
 #include "tile.inc.h"
+#include "row.inc.h"
 #include "product.inc.h"
 #include "attention.inc.h"
 #include "attention_codes.inc.h"
@@ -19,7 +20,7 @@
   namespace quantface {                                                             \
   namespace {                                                                       \
   constexpr Kernels kKernels = {name, run_tiles, kConvKernels, kNormKernels,         \
-                                kAttentionKernels, kQuantizedAttentionKernels};     \
+                                kAttentionKernels, kQuantizedAttentionKernels, kRowKernels}; \
   }                                                                                 \
   const Kernels* function() { return &kKernels; }                                   \
   }

@@ -7,8 +7,6 @@ constexpr int kQueryZero = 64;  // makes their codes positive
 // 0, or not a number where v is none or infinite.
 ALWAYS_INLINE F flaw(F v) { return v * 0.0f; }
 
-ALWAYS_INLINE F absolute(F v) { return (F)((I)v & 0x7FFFFFFF); }
-
 // Width of a step; `flaws` makes it not a number where a value is none.
 ALWAYS_INLINE F step_of(F most, F flaws, int top) {
   return most / static_cast<float>(top) + kLeastStep + flaws;
@@ -20,14 +18,6 @@ ALWAYS_INLINE I rounded(F v) {
   return (I)(v + rounder) - (I)rounder;
 }
 
-// What lies from p on, zeros from `end` on.
-ALWAYS_INLINE F load_until(const float* p, const float* end) {
-  if (end - p >= kWidth) return load(p);
-  F v = {};
-  if (end > p) __builtin_memcpy(&v, p, static_cast<std::size_t>(end - p) * sizeof(float));
-  return v;
-}
-
 template <int... kAt>
 ALWAYS_INLINE F first_of(F v, std::int64_t count, std::integer_sequence<int, kAt...>) {
   const I lanes = {kAt...};
@@ -37,11 +27,6 @@ ALWAYS_INLINE F first_of(F v, std::int64_t count, std::integer_sequence<int, kAt
 // The first `count` lanes, then zeros.
 ALWAYS_INLINE F first_of(F v, std::int64_t count) {
   return count >= kWidth ? v : first_of(v, count, std::make_integer_sequence<int, kWidth>{});
-}
-
-ALWAYS_INLINE void store_some(float* p, F v, std::int64_t count) {
-  if (count >= kWidth) return store(p, v);
-  __builtin_memcpy(p, &v, static_cast<std::size_t>(count) * sizeof(float));
 }
 
 // What queries and keys become: `to[i / 4 * stride + i % 4]` is rint(x[i] / step) + zero, with

@@ -41,6 +41,7 @@ class Fuzz {
     if (name.find("GroupNorm") == 0) return norm_round(op, name.find("Hadamard") != std::string::npos);
     if (name == "Attention") return attention_round(op, 1e-4);
     if (name == "QuantizedAttention") return attention_round(op, 0);
+    if (name == "LayerNormQuantize" || name == "GegluQuantize") return row_round(op);
     return name.find("QuantizedLinear") == 0 ? linear_round(op) : conv_round(op);
   }
 
@@ -195,6 +196,30 @@ class Fuzz {
       const Dims one = {}, channels = {below(32) ? c : 3};
       fill(&values[i], i == 0 ? dims : i < 4 ? channels : one, op.GetInputType(&op, i));
     }
+    infer(op, info, values);
+    return compute(op, info, values);
+  }
+
+  bool row_round(const CustomOp& op) {
+    const bool normalize = op.GetInputTypeCount(&op) == 5;
+    const std::int64_t channels = static_cast<std::int64_t>(1 + below(70));
+    OrtKernelInfo info;
+    auto& a = info.attributes;
+    a["qmin"] = static_cast<std::int64_t>(below(256));
+    a["qmax"] = a["qmin"] + static_cast<std::int64_t>(below(static_cast<std::size_t>(256 - a["qmin"])));
+    info.floats["epsilon"] = below(16) ? 1e-5f : static_cast<float>(below(3)) - 1;
+    static const std::int64_t absurd[] = {-1, 256, INT64_MAX, INT64_MIN};
+    if (below(16) == 0) a[below(2) ? "qmin" : "qmax"] = absurd[below(4)];
+    if (below(32) == 0) a.clear();
+    std::vector<OrtValue> values(op.GetInputTypeCount(&op));
+    Dims dims(below(4), static_cast<std::int64_t>(below(32) ? 1 + below(9) : 0));
+    dims.push_back(normalize ? channels : channels + (below(16) ? channels : 0));
+    if (below(64) == 0) dims.resize(below(20), 1);
+    const std::size_t scale = values.size() - 2;
+    fill(&values[0], dims, ort::kFloat);
+    for (std::size_t i = 1; i < scale; ++i) fill(&values[i], {below(16) ? channels : static_cast<std::int64_t>(below(80))}, ort::kFloat);
+    fill(&values[scale], below(16) ? Dims{} : Dims{static_cast<std::int64_t>(below(3))}, ort::kFloat);
+    fill(&values[scale + 1], {}, ort::kUint8);
     infer(op, info, values);
     return compute(op, info, values);
   }

@@ -28,11 +28,11 @@ struct Grid {
   F low, high, rounder;
   std::uint32_t zero_point;
 
-  explicit Grid(const Rotation& r) {
-    low = F{} + r.low;
-    high = F{} + r.high;
+  explicit Grid(const CodeGrid& g) {
+    low = F{} + g.low;
+    high = F{} + g.high;
     rounder = F{} + 12582912.0f;
-    zero_point = static_cast<std::uint32_t>(r.zero_point);
+    zero_point = static_cast<std::uint32_t>(g.zero_point);
   }
 };
 

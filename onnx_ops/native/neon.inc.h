@@ -18,10 +18,10 @@ struct Grid {
   float32x4_t low, high;
   int32x4_t zero_point;
 
-  explicit Grid(const Rotation& r) {
-    low = vdupq_n_f32(r.low);
-    high = vdupq_n_f32(r.high);
-    zero_point = vdupq_n_s32(r.zero_point);
+  explicit Grid(const CodeGrid& g) {
+    low = vdupq_n_f32(g.low);
+    high = vdupq_n_f32(g.high);
+    zero_point = vdupq_n_s32(g.zero_point);
   }
 };
 

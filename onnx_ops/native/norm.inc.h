@@ -40,23 +40,24 @@ Moments moments(const float* x, std::int64_t count, float shift) {
   return total;
 }
 
-// v / (1 + exp(-v)). The exponential is 2**n times a polynomial of the rest of -v log2(e), which takes five
-// operations less than one in base e; it is as exact as the rounding of that product, which matters
-// only where v / (1 + exp(-v)) is next to nothing.
-ALWAYS_INLINE F silu(F v) {
+// 2**x of -125 to 125, and of those beyond: 2**n times a polynomial of the rest. What is not a number becomes
+// the least.
+ALWAYS_INLINE F power_of_two(F x) {
   const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
   const F most = F{} + 125.0f;
-  F x = v * -1.44269504f;
-  x = smaller(larger(x, -most), most);  // what is not a number becomes the least here, and v stays
+  x = smaller(larger(x, -most), most);
   const F shifted = x + rounder, rest = x - (shifted - rounder);
   F p = rest * 1.327647129e-3f + 9.675541893e-3f;
   p = p * rest + 5.550713092e-2f;
   p = p * rest + 2.402212024e-1f;
   p = p * rest + 6.931469440e-1f;
   p = p * rest + 1.0f;
-  const F power = (F)((I)p + ((I)shifted << 23));  // n is in the lowest bits
-  return v / (1.0f + power);
+  return (F)((I)p + ((I)shifted << 23));  // n is in the lowest bits
 }
+
+// v / (1 + exp(-v)). A power of two takes five operations less than one of e; it is as exact as the rounding of
+// v log2(e), which matters only where v / (1 + exp(-v)) is next to nothing.
+ALWAYS_INLINE F silu(F v) { return v / (1.0f + power_of_two(v * -1.44269504f)); }
 
 template <bool kSilu>
 ALWAYS_INLINE F normalized(F x, float gain, float offset) {
@@ -71,11 +72,7 @@ void normalize(const float* x, std::int64_t count, float gain, float offset, flo
     store(y + i, normalized<kSilu>(load(x + i), gain, offset));
   }
   if (i < count) {
-    F v = {};
-    const std::size_t bytes = static_cast<std::size_t>(count - i) * sizeof(float);
-    __builtin_memcpy(&v, x + i, bytes);
-    v = normalized<kSilu>(v, gain, offset);
-    __builtin_memcpy(y + i, &v, bytes);
+    store_some(y + i, normalized<kSilu>(load_until(x + i, x + count), gain, offset), count - i);
   }
 }
 

@@ -1,7 +1,6 @@
 // The operators Hadamard, HadamardQuantize and GroupNormSiluHadamardQuantize for ONNX Runtime:
 // attributes and shapes.
-#include <cstring>
-
+#include "ort_grid.h"
 #include "ort_norm.h"
 
 namespace quantface {
@@ -24,8 +23,7 @@ struct Kernel {
   Element y_type = Element::kFloat;
   std::int64_t axis = 0;
   bool channels_last = false;  // of the codes
-  std::int64_t qmin = 0;
-  std::int64_t qmax = 0;
+  GridLimits limits;
   bool normalize = false;
   Norm norm;
 
@@ -71,14 +69,7 @@ OrtStatus* Kernel::init(const Op& op, const OrtKernelInfo* info) {
                    kMaxOrder, static_cast<long long>(seed), static_cast<long long>(log2));
   }
   if (!op.quantize) return nullptr;
-  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "qmin", &qmin));
-  RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "qmax", &qmax));
-  const int least = op.y_type == Element::kInt8 ? -128 : 0;
-  if (qmin < least || qmax < qmin || qmax > least + 255) {
-    return invalid(api, "need %d <= qmin <= qmax <= %d, got qmin %lld, qmax %lld", least,
-                   least + 255, static_cast<long long>(qmin),
-                   static_cast<long long>(qmax));
-  }
+  RETURN_IF_ERROR(limits.init(api, info, op.y_type == Element::kInt8));
   if (normalize) return nullptr;
   const std::int64_t last = optional_attribute(api, info, "channels_last");
   if (last != 0 && (last != 1 || axis != 1)) {
@@ -90,31 +81,6 @@ OrtStatus* Kernel::init(const Op& op, const OrtKernelInfo* info) {
 }
 
 // ---- compute
-
-// Scale and zero point of the codes.
-OrtStatus* read_grid(const Kernel& kernel, const OrtKernelContext* context, std::size_t first,
-                     Rotation* r, double* scale) {
-  const Api& api = kernel.api;
-  Input steps, zero;
-  RETURN_IF_ERROR(read_input(api, context, first, "scale", ort::kFloat, &steps));
-  RETURN_IF_ERROR(read_input(api, context, first + 1, "zero_point", onnx_type(kernel.y_type), &zero));
-  if (steps.shape.count(0, steps.shape.rank) != 1 || zero.shape.count(0, zero.shape.rank) != 1) {
-    return invalid(api, "scale and zero_point must hold one value, got shapes %s and %s",
-                   Text(steps.shape).chars, Text(zero.shape).chars);
-  }
-  float step = 0;
-  std::memcpy(&step, steps.data, sizeof step);
-  if (!(step > 0) || step > 3.4028234e38f) {
-    return invalid(api, "scale must be positive and finite, got %g", static_cast<double>(step));
-  }
-  *scale = static_cast<double>(step);
-  r->zero_point = kernel.y_type == Element::kInt8
-                      ? static_cast<int>(*static_cast<const std::int8_t*>(zero.data))
-                      : static_cast<int>(*static_cast<const std::uint8_t*>(zero.data));
-  r->low = static_cast<float>(kernel.qmin - r->zero_point);
-  r->high = static_cast<float>(kernel.qmax - r->zero_point);
-  return nullptr;
-}
 
 // Where x and y are, and how the kernels see them.
 void set_images(const Kernel& kernel, const Shape& x, int axis, Rotation* r) {
@@ -170,8 +136,7 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   r.x_type = kernel.x_type;
   r.y_type = kernel.y_type;
   r.x = x.data;
-  double scale = 1;
-  if (is_code(r.y_type)) RETURN_IF_ERROR(read_grid(kernel, context, at_d + 1, &r, &scale));
+  if (is_code(r.y_type)) RETURN_IF_ERROR(kernel.limits.read(api, context, at_d + 1, &r.grid));
   RETURN_IF_ERROR(get_outputs(kernel, context, x.shape, &norm, &r.y));
   if (r.y == nullptr || (kernel.normalize && norm.y == nullptr) || x.shape.count() == 0) {
     return nullptr;
@@ -181,7 +146,7 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   const Memory memory(gains_bytes + moments_bytes(norm));
   if (memory.data == nullptr) return out_of_memory(api);
   float* gains = static_cast<float*>(memory.data);
-  set_gains(static_cast<const float*>(d.data), scale, gains, &r);
+  set_gains(d.as<float>(), static_cast<double>(r.grid.scale), gains, &r);
   if (kernel.normalize) {
     RETURN_IF_ERROR(run_moments(api, context, *kernel.kernels, gains + 2 * n, &norm));
     r.normal = &norm;

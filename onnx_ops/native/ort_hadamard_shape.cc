@@ -1,4 +1,5 @@
-// Shape inference of Hadamard, HadamardQuantize and GroupNormSiluHadamardQuantize.
+// Shape inference of the operators whose outputs have the shape of x, or nearly: Hadamard, HadamardQuantize and
+// GroupNormSiluHadamardQuantize, LayerNormQuantize and GegluQuantize.
 #include "ort_host.h"
 
 namespace quantface {
@@ -56,6 +57,30 @@ OrtStatus* infer_hadamard_shape(const ort::CustomOp* self, OrtShapeInferContext*
   RETURN_IF_ERROR(api.GetTensorElementType(typed, &element));
   RETURN_IF_ERROR(api.CreateTensorTypeAndShapeInfo(&y));
   OrtStatus* status = set_output(api, context, op.normalize ? 1 : 0, y, element, dims, names, rank);
+  api.ReleaseTensorTypeAndShapeInfo(y);
+  return status;
+}
+
+// y and codes have the shape of x, of GegluQuantize half as many channels.
+OrtStatus* infer_row_shape(const ort::CustomOp* self, OrtShapeInferContext* context) {
+  const Op& op = as_op(self);
+  const Api& api = op.api;
+  OrtTensorTypeAndShapeInfo *x = nullptr, *y = nullptr;  // x is the context's own
+  std::size_t rank = 0;
+  RETURN_IF_ERROR(api.ShapeInferContext_GetInputTypeShape(context, std::size_t{0}, &x));
+  RETURN_IF_ERROR(api.GetDimensionsCount(x, &rank));
+  if (rank == 0 || rank > kMaxRank) return nullptr;
+  std::int64_t dims[kMaxRank] = {};
+  const char* names[kMaxRank] = {};
+  RETURN_IF_ERROR(api.GetDimensions(x, dims, rank));
+  RETURN_IF_ERROR(api.GetSymbolicDimensions(x, names, rank));
+  if (!op.normalize) {
+    if (dims[rank - 1] < 0) return nullptr;
+    dims[rank - 1] /= 2;
+  }
+  RETURN_IF_ERROR(api.CreateTensorTypeAndShapeInfo(&y));
+  OrtStatus* status = set_output(api, context, 0, y, ort::kFloat, dims, names, rank);
+  if (status == nullptr) status = set_output(api, context, 1, y, ort::kUint8, dims, names, rank);
   api.ReleaseTensorTypeAndShapeInfo(y);
   return status;
 }

@@ -100,6 +100,7 @@ inline void move_channels_last(T* values, int rank) {
 // The shape and type of the first input, symbolic dimensions included.
 OrtStatus* infer_like_x(const ort::CustomOp* self, OrtShapeInferContext* context);
 
+OrtStatus* infer_row_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
 OrtStatus* infer_hadamard_shape(const ort::CustomOp* self, OrtShapeInferContext* context);
 
 // y of a convolution, and of a linear layer, where sizes are known.
@@ -174,10 +175,11 @@ Op op_of_three_floats(const Api& api, OrtStatus* (*compute)(void* kernel, OrtKer
   return op;
 }
 
-constexpr int kHadamardOps = 7, kConvOps = 18, kNormOps = 2, kAttentionOps = 2;
+constexpr int kHadamardOps = 7, kConvOps = 18, kNormOps = 2, kAttentionOps = 2, kRowOps = 2;
 Op hadamard_op(const Api& api, int index);
 Op conv_op(const Api& api, int index);
 Op norm_op(const Api& api, int index);
 Op attention_op(const Api& api, int index);
+Op row_op(const Api& api, int index);
 
 }  // namespace quantface

@@ -3,17 +3,18 @@
 
 namespace quantface {
 
+OrtStatus* read_epsilon(const Api& api, const OrtKernelInfo* info, float* epsilon) {
+  RETURN_IF_ERROR(api.KernelInfoGetAttribute_float(info, "epsilon", epsilon));
+  if (*epsilon > 0 && *epsilon <= 1) return nullptr;
+  return invalid(api, "epsilon must be above 0 and at most 1, got %g", static_cast<double>(*epsilon));
+}
+
 OrtStatus* Norm::init(const Api& api, const OrtKernelInfo* info) {
   RETURN_IF_ERROR(api.KernelInfoGetAttribute_int64(info, "groups", &groups));
-  RETURN_IF_ERROR(api.KernelInfoGetAttribute_float(info, "epsilon", &epsilon));
   if (groups < 1) {
     return invalid(api, "groups must be at least 1, got %lld", static_cast<long long>(groups));
   }
-  if (!(epsilon > 0) || epsilon > 1) {
-    return invalid(api, "epsilon must be above 0 and at most 1, got %g",
-                   static_cast<double>(epsilon));
-  }
-  return nullptr;
+  return read_epsilon(api, info, &epsilon);
 }
 
 OrtStatus* read_norm(const Api& api, const OrtKernelContext* context, const Norm& norm, Input* x,

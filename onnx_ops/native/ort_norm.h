@@ -1,9 +1,12 @@
-// GroupNorm for ONNX Runtime: what the operators that normalize share.
+// Norms for ONNX Runtime: what the operators that normalize share.
 #pragma once
 
 #include "ort_host.h"
 
 namespace quantface {
+
+// The attribute, which is above 0 and at most 1.
+OrtStatus* read_epsilon(const Api& api, const OrtKernelInfo* info, float* epsilon);
 
 struct Norm {
   std::int64_t groups = 0;

@@ -63,7 +63,7 @@ void set_tile(Rotation* rotation) {
   };
   r.tile = kMaxTile;
   while (r.tile > 32 && !fits()) r.tile /= 2;
-  r.stream = r.images * r.pixels * r.plan.n >= kStreamedBytes;
+  r.grid.stream = r.images * r.pixels * r.plan.n >= kStreamedBytes;
 }
 
 std::int64_t tile_count(const Rotation& r) {

@@ -13,8 +13,10 @@
 #include <cstdint>
 
 #include "conv.h"
+#include "grid.h"
 #include "norm.h"
 #include "quantized_attention.h"
+#include "row.h"
 
 namespace quantface {
 
@@ -53,10 +55,7 @@ struct Rotation {
   std::int64_t pixels = 0;
   const float* gain_in = nullptr;   // (n,) multiplies x
   const float* gain_out = nullptr;  // (n,) multiplies the rotated values, or null
-  float low = 0;                    // codes: smallest and largest step, zero point taken off
-  float high = 0;
-  std::int32_t zero_point = 0;
-  bool stream = false;  // write codes past the caches
+  CodeGrid grid;
   int tile = 64;  // pixels per tile: 32, 64, 128, 256 or 512
 };
 
@@ -77,6 +76,7 @@ struct Kernels {
   NormKernels norm;
   AttentionKernels attention;
   QuantizedAttentionKernels quantized_attention;
+  RowKernels row;
 };
 
 // The n-th instruction set that this CPU has, fastest first; null beyond the last.

@@ -1,7 +1,7 @@
 // One tile of a rotation, for any vector type. Included after norm.inc.h by one file per instruction
 // set, which defines
 //
-//   Grid                            constants of the codes, from a Rotation
+//   Grid                            constants of the codes, from a CodeGrid
 //   encode                          the codes of 32 values
 //   stream                          stores a vector, aligned, past the caches where the CPU can
 //   fence                           orders stores that passed the caches by
@@ -23,7 +23,7 @@ struct Tile {
   int columns;     // pixels that exist, up to r.tile
   const Grid grid;
 
-  Tile(const Rotation& rotation, void* scratch) : r(rotation), grid(r) {
+  Tile(const Rotation& rotation, void* scratch) : r(rotation), grid(r.grid) {
     const ScratchLayout layout = scratch_layout(r);
     char* base = static_cast<char*>(scratch);
     rows = reinterpret_cast<float*>(base);
@@ -293,5 +293,5 @@ struct Tile {
 void run_tiles(const Rotation& rotation, std::int64_t first, std::int64_t last, void* scratch) {
   Tile tile(rotation, scratch);
   for (std::int64_t index = first; index < last; ++index) tile.run(index);
-  if (rotation.stream) fence();
+  if (rotation.grid.stream) fence();
 }

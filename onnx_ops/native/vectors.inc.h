@@ -22,6 +22,21 @@ ALWAYS_INLINE F load(const float* p) { return load_as<F>(p); }
 
 ALWAYS_INLINE void store(float* p, F v) { store_as(p, v); }
 
+ALWAYS_INLINE F absolute(F v) { return (F)((I)v & 0x7FFFFFFF); }
+
+// What lies from p on, zeros from `end` on.
+ALWAYS_INLINE F load_until(const float* p, const float* end) {
+  if (end - p >= kWidth) return load(p);
+  F v = {};
+  if (end > p) __builtin_memcpy(&v, p, static_cast<std::size_t>(end - p) * sizeof(float));
+  return v;
+}
+
+ALWAYS_INLINE void store_some(float* p, F v, std::int64_t count) {
+  if (count >= kWidth) return store(p, v);
+  __builtin_memcpy(p, &v, static_cast<std::size_t>(count) * sizeof(float));
+}
+
 // What `both` makes of all lanes, by halves.
 template <int kHalf = kWidth / 2, class V, class Both, int... kAt>
 ALWAYS_INLINE auto reduced(V v, Both both, std::integer_sequence<int, kAt...> lanes) {

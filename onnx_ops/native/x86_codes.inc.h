@@ -9,13 +9,13 @@ struct Grid {
   __m256i flip;
   bool stream;
 
-  explicit Grid(const Rotation& r) {
-    const int shift = r.y_type == Element::kInt8 ? 128 : 0;
-    high = F{} + r.high;
-    zero_point = Words{} + static_cast<short>(r.zero_point + shift);
-    least = Words{} + static_cast<short>(r.low + r.zero_point + shift);
+  explicit Grid(const CodeGrid& g) {
+    const int shift = g.is_signed ? 128 : 0;
+    high = F{} + g.high;
+    zero_point = Words{} + static_cast<short>(g.zero_point + shift);
+    least = Words{} + static_cast<short>(g.low + g.zero_point + shift);
     flip = _mm256_set1_epi8(static_cast<char>(shift));
-    stream = r.stream;
+    stream = g.stream;
   }
 };
 

@@ -6,7 +6,8 @@ linear        HadamardQuantize -> QuantizedLinear or a variant of it
 Each is one op of the native kernels; function bodies become QLinearConv and MatMulIntegerToFloat.
 A GroupNormSilu before a rotation joins it; zeros around an image become the convolution's own, and
 so does upsampling before it. Where nothing is rotated, [Mul] -> [Clip] -> QuantizeLinear stand for
-HadamardQuantize. Layers of one site share its codes. Branches read the site's input as it is.
+HadamardQuantize, and join a LayerNorm or a GEGLU before them. Layers of one site share its codes.
+Branches read the site's input as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from onnx_ops.hadamard import factor
 from onnx_ops.variants import with_inputs
 from quantface_export.lower.builder import Builder
 from quantface_export.lower.functions import carry_functions
+from quantface_export.lower.linear_prologue import join_linear_prologue
 from quantface_export.lower.marker import MARKER_DOMAIN
 from quantface_export.lower.packing import packed_codes
 from quantface_export.lower.pads import without_pads
@@ -188,4 +190,5 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer], profile: Profile = "c
     RemoveUnusedNodesPass()(model)  # what convolutions took in
     model.opset_imports.pop(MARKER_DOMAIN, None)
     join_prologue(model)
+    join_linear_prologue(model)
     carry_functions(model, profile)

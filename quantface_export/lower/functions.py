@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnx_ops import attention, prologue
+from onnx_ops import attention, linear_prologue, prologue
 from onnx_ops.function_body import DOMAIN, VERSION, hadamard_function
 from onnx_ops.group_norm import SILU, group_norm_functions
 from onnx_ops.hadamard_quantize import hadamard_quantize_function
@@ -35,6 +35,7 @@ def carry_functions(model: ir.Model, profile: Profile) -> None:
         *quantized_linear_functions(),
         *group_norm_functions(),
         prologue.prologue_function(),
+        *linear_prologue.linear_prologue_functions(),
         *attention.attention_functions(),
     ):
         if body.name in used:
