@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from quantface_export.lower.float_ops import float_ops
 from quantface_export.lower.functions import carry_functions
 from quantface_export.lower.marker import with_markers
+from quantface_export.lower.reshapes import drop_round_trips
 from quantface_export.lower.silu import join_silu
 from quantface_export.settings import Profile
 
@@ -66,6 +67,7 @@ def export_markers(
         _name_dimensions(program)
     model = _without_traces(program.model)
     join_silu(model)
+    drop_round_trips(model)
     carry_functions(model, profile)
     return model
 
