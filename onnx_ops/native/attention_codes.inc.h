@@ -29,14 +29,13 @@ ALWAYS_INLINE F first_of(F v, std::int64_t count) {
   return count >= kWidth ? v : first_of(v, count, std::make_integer_sequence<int, kWidth>{});
 }
 
-// What queries and keys become: `to[i / 4 * stride + i % 4]` is rint(x[i] / step) + zero, with
-// step = max |x| / top, not a number where an x is not finite. Beyond depth codes are `zero`. x(i) are the values
-// from the i-th on.
 struct Quantized {
   float step;
   std::int32_t sum;  // of codes less their zero
 };
 
+// A query or a key: `to[i / 4 * stride + i % 4]` becomes rint(x[i] / step) + zero, with step = max |x| / top, not a
+// number where an x is not finite. x(i) are the values from the i-th on; codes beyond depth are `zero`.
 template <class X>
 Quantized quantize_row(X x, std::int64_t depth, int top, int zero, std::int8_t* to, std::ptrdiff_t stride) {
   F most = {}, flaws = {};
@@ -89,31 +88,41 @@ void measure_columns(const QuantizedAttentionCall& call, std::int64_t first, std
   }
 }
 
-// Keys and values of one head in the order in which product_rows reads them. Keys that do not exist have no
-// share.
-void pack_codes(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last) {
-  const AttentionCall& c = call.sizes;
-  const std::int64_t chunks = c.padded_keys() / kPackedKeys, row = call.row(), steps = call.key_steps();
-  const std::int64_t all = c.images * c.keys * row;
-  for (std::int64_t item = first; item < last; ++item) {
-    const std::int64_t head = item / chunks, begin = item % chunks * kPackedKeys;
+// kPackedKeys keys, or values, of one head from `begin` on, in the order in which product_rows reads them: those of
+// whole vectors for the shares, as these come. Keys that do not exist have no share.
+struct Pack {
+  const QuantizedAttentionCall& call;
+  const AttentionCall& c;
+  std::int64_t head, begin;
+  std::int64_t at, columns;  // of the head in a tensor, in means and steps
+  std::int64_t all;          // values of a tensor
+
+  Pack(const QuantizedAttentionCall& whole, std::int64_t item) : call(whole), c(whole.sizes) {
+    const std::int64_t chunks = c.padded_keys() / kPackedKeys;
+    head = item / chunks;
+    begin = item % chunks * kPackedKeys;
     const std::int64_t image = head / c.heads, channel = head % c.heads * c.depth;
-    const std::int64_t at = image * c.keys * row + channel, columns = image * row + channel;
-    const float* mean = call.key_mean + columns;
+    at = image * c.keys * call.row() + channel;
+    columns = image * call.row() + channel;
+    all = c.images * c.keys * call.row();
+  }
+
+  void keys() const {
     for (std::int64_t k = begin; k < begin + kPackedKeys; ++k) {
-      const std::int64_t token = head * c.padded_keys() + k;
-      std::int8_t* to = call.key + ((token - token % kOutputs) * steps + token % kOutputs) * 4;
-      const float* x = c.key + at + k * row;
-      const auto value = [&](std::int64_t i) {
-        return load_until(x + i, c.key + all) - load(mean + i);
-      };
-      const auto none = [](std::int64_t) { return F{}; };
+      const std::int64_t token = head * c.padded_keys() + k, output = token % kOutputs;
+      std::int8_t* to = call.key + ((token - output) * call.key_steps() + output) * 4;
       const bool exists = k < c.keys;
-      const Quantized row_of = exists ? quantize_row(value, c.depth, kKeyTop, 0, to, 4 * kOutputs)
-                                      : quantize_row(none, c.depth, kKeyTop, 0, to, 4 * kOutputs);
-      call.start[token] = exists ? -kQueryZero * row_of.sum : 1;
-      call.key_step[token] = exists ? row_of.step : kNoScore;
+      const auto value = [&](std::int64_t i) {
+        if (!exists) return F{};
+        return load_until(c.key + at + k * call.row() + i, c.key + all) - load(call.key_mean + columns + i);
+      };
+      const Quantized codes = quantize_row(value, c.depth, kKeyTop, 0, to, 4 * kOutputs);
+      call.start[token] = exists ? -kQueryZero * codes.sum : 1;
+      call.key_step[token] = exists ? codes.step : kNoScore;
     }
+  }
+
+  void values() const {
     for (std::int64_t i = 0; i < c.padded_depth(); i += kWidth) {
       const F step = load(call.value_step + columns + i);  // of channels beyond depth too, which nobody reads
       std::int8_t* to = call.value + (head * c.padded_depth() + i - i % kOutputs) * c.padded_keys() +
@@ -123,11 +132,19 @@ void pack_codes(const QuantizedAttentionCall& call, std::int64_t first, std::int
         for (int j = 0; j < 4; ++j) {
           const std::int64_t k = begin + n / kWidth * kBytes + n % kWidth + j * kWidth;
           if (k >= c.keys) break;
-          const F v = load_until(c.value + at + k * row + i, c.value + all);
+          const F v = load_until(c.value + at + k * call.row() + i, c.value + all);
           four |= (rounded(v / step) & 255) << 8 * j;
         }
         store_as(to, four);
       }
     }
+  }
+};
+
+void pack_codes(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last) {
+  for (std::int64_t item = first; item < last; ++item) {
+    const Pack pack(call, item);
+    pack.keys();
+    pack.values();
   }
 }

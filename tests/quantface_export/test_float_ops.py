@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from calibration.attention import quantize_attention
+from calibration.recipe import RECIPES
 from onnx_ops.attention import PLAIN as ATTENTION
 from onnx_ops.attention import QUANTIZED as QUANTIZED_ATTENTION
 from onnx_ops.function_body import DOMAIN
@@ -20,6 +22,7 @@ from onnx_ops.library import library_path
 from quantface_export.lower.export import export_markers
 from quantface_export.lower.float_ops import float_ops
 from quantface_export.nano.weights import load_nano
+from quantface_export.quantized import quantize_stage
 from quantface_export.session import Variant, open_session, run
 from quantface_export.settings import Profile
 
@@ -60,3 +63,15 @@ def test_attention_that_has_no_fused_form_is_refused() -> None:
     attention = torch.nn.functional
     with float_ops("cpu"), pytest.raises(ValueError, match="attention with is_causal"):
         attention.scaled_dot_product_attention(q, q, q, is_causal=True)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_recipe_says_whether_attention_is_quantized(quantized: bool) -> None:
+    torch.manual_seed(0)
+    stage, x = load_nano().stages()["vae_decoder"], torch.randn(1, 4, 4, 4)
+    recipe = replace(RECIPES["w4a4"], rank=0, quantize_attention=quantized)
+    module = quantize_stage("vae_decoder", stage, [(x,)], recipe, seed=0).module
+    graph = export_markers(module, (x,), ["x"], "y").graph
+    kinds = Counter(node.op_type for node in graph)
+    assert kinds[QUANTIZED_ATTENTION if quantized else ATTENTION] == ATTENTIONS
+    assert kinds[ATTENTION if quantized else QUANTIZED_ATTENTION] == 0
