@@ -51,8 +51,7 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
   }
 }
 
-// Codes are signed here, which those of 8 bits do not fit: Sums other than kShort widen them first, or
-// take 128 off.
+// Codes are signed here, which those of 8 bits do not fit: kWide widens them first, or takes 128 off.
 #ifdef __ARM_FEATURE_DOTPROD
 constexpr int kRows = 8;
 constexpr int kShortRun = 0;
@@ -108,6 +107,17 @@ struct Dot<Sums::kWide> {
   ALWAYS_INLINE int32x4_t total() const { return sums; }
 };
 #else
+// Two sums for each of filters 0 and 1, and as many for 2 and 3.
+template <>
+struct Dot<Sums::kPairs> {
+  int32x4_t low, high;
+  ALWAYS_INLINE void add(Dotted codes, Dotted weights) {
+    low = vpadalq_s16(low, vmull_s8(vget_low_s8(codes), vget_low_s8(weights)));
+    high = vpadalq_s16(high, vmull_high_s8(codes, weights));
+  }
+  ALWAYS_INLINE int32x4_t total() const { return vpaddq_s32(low, high); }
+};
+
 // Eight sums of single products for filters 0 and 1, and as many for 2 and 3.
 template <>
 struct Dot<Sums::kShort> {
