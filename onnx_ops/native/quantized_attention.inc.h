@@ -17,6 +17,7 @@ ALWAYS_INLINE F short_power(F v) {
 }
 
 struct QuantizedAttentionBlock {
+  static constexpr auto kAll = std::make_integer_sequence<int, kRows>{};
   const QuantizedAttentionCall& call;
   const AttentionCall& c;
   // Bytes, or numbers, from one query to the next.
@@ -94,8 +95,19 @@ struct QuantizedAttentionBlock {
 
   // `keys` keys from `key` on, for the first `count` queries.
   void add_keys(std::int64_t head, std::int64_t count, std::int64_t key, int keys) {
-    constexpr auto kAll = std::make_integer_sequence<int, kRows>{};
     const std::int64_t token = head * c.padded_keys() + key;
+    multiply_keys(token, count, keys);
+    for (std::int64_t q = 0; q < count; ++q) scale(call.key_step + token, keys, q);
+    for (std::int64_t q = 0; q < count; q += kWidth) {
+      const F before = load(largest + q), now = larger(load(found + q), before);
+      store(factor + q, short_power((before - now) * load(step + q)));
+      store(largest + q, now);
+    }
+    for (std::int64_t q = 0; q < count; ++q) weigh(keys, q);
+    add_values(head, count, key, keys);
+  }
+
+  void multiply_keys(std::int64_t token, std::int64_t count, int keys) {
     const int steps = static_cast<int>(call.key_steps());
     for (int k = 0; k < keys; k += kOutputs) {
       for (std::int64_t q = 0; q < count; q += kRows) {
@@ -105,13 +117,9 @@ struct QuantizedAttentionBlock {
                              reinterpret_cast<std::int32_t*>(score + q * score_row + k), score_row, kAll);
       }
     }
-    for (std::int64_t q = 0; q < count; ++q) scale(call.key_step + token, keys, q);
-    for (std::int64_t q = 0; q < count; q += kWidth) {
-      const F before = load(largest + q), now = larger(load(found + q), before);
-      store(factor + q, short_power((before - now) * load(step + q)));
-      store(largest + q, now);
-    }
-    for (std::int64_t q = 0; q < count; ++q) weigh(keys, q);
+  }
+
+  void add_values(std::int64_t head, std::int64_t count, std::int64_t key, int keys) {
     static const std::int32_t zeros[kOutputs] = {};
     for (std::int64_t i = 0; i < c.padded_depth(); i += kOutputs) {
       const std::int8_t* values =

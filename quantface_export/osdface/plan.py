@@ -16,7 +16,7 @@ FLOAT_LAYERS = {"vae_decoder": ("post_quant_conv",)}
 
 FLOAT_PARTS = {
     "GroupNorm, LayerNorm, SiLU, GELU": "no multiply-accumulate; ranges vary per image",
-    "softmax": "exponentials of 7- and 8-bit products; its shares have 14 bits",
+    "softmax": "an exponential for each score; its shares are rounded to 14 bits",
     "residual adds, concatenations, up-sampling": "memory traffic; 8-bit grids would clip skips",
     "low-rank branches": "they carry what 4 bits can't (paper eq. 9)",
     "codebook search": "an argmin over distances; runs once on 256 positions",
