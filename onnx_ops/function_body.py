@@ -98,6 +98,25 @@ Hadamard <axis: int, seed: int, log2: int, outer: tensor, inner: tensor, transpo
 """
 
 
+_ROUNDING: Final = """
+  zero_1d = Constant <value_ints: ints = [0]> ()
+  empty = Slice (zero_1d, zero_1d, zero_1d)
+  scale_scalar = Reshape (scale, empty)
+  zero_scalar = Reshape (zero_point, empty)
+  rounded = QuantizeLinear (%s, scale_scalar, zero_scalar)
+  lowest = Constant <value_int: int = @qmin> ()
+  highest = Constant <value_int: int = @qmax> ()
+  low = CastLike (lowest, zero_scalar)
+  high = CastLike (highest, zero_scalar)
+  codes = Clip (rounded, low, high)
+"""
+
+
+def rounding(value: str) -> str:
+    """Steps of a body from ``value`` to ``codes``, by scale, zero_point, qmin and qmax."""
+    return _ROUNDING % value
+
+
 def body_factors(n: int) -> tuple[int, int]:
     """Orders ``a, b`` of the two dense factors that the function body multiplies by, ``a b = n``.
 

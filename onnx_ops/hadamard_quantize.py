@@ -15,7 +15,7 @@ import onnx.parser
 import onnx.shape_inference
 from numpy.typing import NDArray
 
-from onnx_ops.function_body import DOMAIN, VERSION, matrix_attributes, order_attributes
+from onnx_ops.function_body import DOMAIN, VERSION, matrix_attributes, order_attributes, rounding
 from onnx_ops.hadamard import Float, rotate
 
 Codes = NDArray[np.integer[Any]]
@@ -31,17 +31,7 @@ HadamardQuantize <axis: int, seed: int, log2: int, outer: tensor, inner: tensor,
   x_float = %s (x)
   rotated = quantface.Hadamard <axis: int = @axis, seed: int = @seed, log2: int = @log2,
                                 outer: tensor = @outer, inner: tensor = @inner> (x_float, d)
-  zero_1d = Constant <value_ints: ints = [0]> ()
-  empty = Slice (zero_1d, zero_1d, zero_1d)
-  scale_scalar = Reshape (scale, empty)
-  zero_scalar = Reshape (zero_point, empty)
-  rounded = QuantizeLinear (rotated, scale_scalar, zero_scalar)
-  lowest = Constant <value_int: int = @qmin> ()
-  highest = Constant <value_int: int = @qmax> ()
-  low = CastLike (lowest, zero_scalar)
-  high = CastLike (highest, zero_scalar)
-  codes = Clip (rounded, low, high)
-
+  %s
   channels_last = Constant <value_int: int = @channels_last> ()
   one = Constant <value_int: int = 1> ()
   moved = Equal (channels_last, one)
@@ -113,7 +103,8 @@ def hadamard_quantize_function(*, half: bool = False) -> onnx.FunctionProto:
     Args:
         half: x is float16; everything is computed in float32.
     """
-    return onnx.parser.parse_function(_BODY % ("Cast <to: int = 1>" if half else "Identity"))
+    cast = "Cast <to: int = 1>" if half else "Identity"
+    return onnx.parser.parse_function(_BODY % (cast, rounding("rotated")))
 
 
 def hadamard_quantize_node(

@@ -18,23 +18,10 @@ import onnx.parser
 import onnx.shape_inference
 from numpy.typing import NDArray
 
-from onnx_ops.function_body import DOMAIN, VERSION
+from onnx_ops.function_body import DOMAIN, VERSION, rounding
 
 LAYER_NORM: Final = "LayerNormQuantize"
 GEGLU: Final = "GegluQuantize"
-
-_ROUND: Final = """
-  zero_1d = Constant <value_ints: ints = [0]> ()
-  empty = Slice (zero_1d, zero_1d, zero_1d)
-  scale_scalar = Reshape (scale, empty)
-  zero_scalar = Reshape (zero_point, empty)
-  rounded = QuantizeLinear (y, scale_scalar, zero_scalar)
-  lowest = Constant <value_int: int = @qmin> ()
-  highest = Constant <value_int: int = @qmax> ()
-  low = CastLike (lowest, zero_scalar)
-  high = CastLike (highest, zero_scalar)
-  codes = Clip (rounded, low, high)
-"""
 
 _LAYER_NORM_BODY: Final = f"""
 <domain: "quantface", opset_import: ["" : 21]>
@@ -42,7 +29,7 @@ _LAYER_NORM_BODY: Final = f"""
   (x, gamma, beta, scale, zero_point) => (y, codes)
 {{
   y = LayerNormalization <axis: int = -1, epsilon: float = @epsilon> (x, gamma, beta)
-  {_ROUND}
+  {rounding("y")}
 }}
 """
 
@@ -53,7 +40,7 @@ _GEGLU_BODY: Final = f"""
   value, gate = Split <axis: int = -1, num_outputs: int = 2> (x)
   share = Gelu (gate)
   y = Mul (value, share)
-  {_ROUND}
+  {rounding("y")}
 }}
 """
 
