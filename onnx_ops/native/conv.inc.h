@@ -58,16 +58,27 @@ struct ConvBlock {
     return c.pixels + (row * c.padded_width + column) * c.padded_channels;
   }
 
+  // Of a block of filters, those that exist.
+  int existing(int filters) const {
+    const std::int64_t left = plan.geometry.filters - std::int64_t{filters} * kOutputs;
+    return static_cast<int>(left < kOutputs ? left : kOutputs);
+  }
+
   std::int64_t sums_row() const { return sums_of_tile(form) * kOutputs; }
 
   std::int64_t tile_bytes() const { return c.padded_channels + kTileGap; }
 
+  template <int kVectors>
+  auto product_of() const {
+    return form.sums == Sums::kWide    ? byte_product<Sums::kWide, kVectors>
+           : form.sums == Sums::kPairs ? byte_product<Sums::kPairs, kVectors>
+                                       : byte_product<Sums::kShort, kVectors>;
+  }
+
   // Sums of `taps` in a row, from one position's weights on, for the rows of codes.
   void multiply(const std::uint8_t* const* rows, int position, int tap_count, int filters,
                 std::int32_t* to) const {
-    const auto product = form.sums == Sums::kWide    ? byte_product<Sums::kWide>
-                         : form.sums == Sums::kPairs ? byte_product<Sums::kPairs>
-                                                     : byte_product<Sums::kShort>;
+    const auto product = existing(filters) > kWidth ? product_of<2>() : product_of<1>();
     const std::int64_t start = std::int64_t{filters} * form.positions + position;
     product(rows, taps, tap_count, plan.steps, form.ends + start * end_words(plan.steps),
             c.weights + (filters - c.first) * block_bytes(form) + position * form.position_bytes,
@@ -123,7 +134,7 @@ struct ConvBlock {
   void finish_tiles(int filters) {
     constexpr int kShift = kEdge == 2 ? 2 : 4;
     const std::int64_t row = kEdge * c.block_pixels * kOutputs;
-    for (int v = 0; v < kOutputs; v += kWidth) {
+    for (int v = 0; v < existing(filters); v += kWidth) {
       const Requantized requantized(plan, std::int64_t{filters} * kOutputs + v);
       for (std::int64_t t = 0; t < count; ++t) {
         const std::int32_t* from = sums + t * sums_row() + v;
@@ -153,7 +164,7 @@ struct ConvBlock {
   }
 
   void finish_pixels(int filters) {
-    for (int v = 0; v < kOutputs; v += kWidth) {
+    for (int v = 0; v < existing(filters); v += kWidth) {
       const Requantized requantized(plan, std::int64_t{filters} * kOutputs + v);
       for (std::int64_t p = v; p < count * kOutputs; p += kOutputs) {
         store(steps + p, requantized(load_as<I>(sums + p)));
@@ -169,26 +180,35 @@ struct ConvBlock {
 
   void finish_lines(int filters) {
     const std::int64_t filter = std::int64_t{filters} * kOutputs, row = plan.geometry.filters;
-    const std::int64_t existing = row - filter < kOutputs ? row - filter : kOutputs;
-    const bool whole = existing == kOutputs;
+    const int found = existing(filters);
+    const bool whole = found == kOutputs;
     float* y = c.y + begin * row + filter;
     float* to = whole ? y : steps;
     const std::int64_t to_row = whole ? row : kOutputs;
     const bool streams = whole && streams_to(y, row);
+    if (found > kWidth) {
+      finish_all_rows<2>(filter, to, to_row, streams);
+    } else {
+      finish_all_rows<1>(filter, to, to_row, streams);
+    }
+    for (std::int64_t p = 0; p < count && !whole; ++p) {
+      __builtin_memcpy(y + p * row, steps + p * kOutputs, static_cast<std::size_t>(found) * sizeof(float));
+    }
+  }
+
+  template <int kVectors>
+  void finish_all_rows(std::int64_t filter, float* to, std::int64_t to_row, bool streams) {
     std::int64_t p = 0;
     for (; p + kRows <= count; p += kRows) {
-      finish_rows(p, filter, to, to_row, streams, std::make_integer_sequence<int, kRows>{});
+      finish_rows<kVectors>(p, filter, to, to_row, streams, std::make_integer_sequence<int, kRows>{});
     }
     for (; p < count; ++p) {
-      finish_rows(p, filter, to, to_row, streams, std::make_integer_sequence<int, 1>{});
-    }
-    for (p = 0; p < count && !whole; ++p) {
-      __builtin_memcpy(y + p * row, steps + p * kOutputs, static_cast<std::size_t>(existing) * sizeof(float));
+      finish_rows<kVectors>(p, filter, to, to_row, streams, std::make_integer_sequence<int, 1>{});
     }
   }
 
   // float(sum) * multiplier + offset + up @ low of the block's rows from `p` on.
-  template <int... R>
+  template <int kVectors, int... R>
   ALWAYS_INLINE void finish_rows(std::int64_t p, std::int64_t filter, float* to, std::int64_t to_row,
                                  bool streams, std::integer_sequence<int, R...> rows) {
     const auto put = [&](int r, int v, F branch) {
@@ -199,21 +219,23 @@ struct ConvBlock {
       float* line = to + (p + r) * to_row + v * kWidth;
       streams ? stream(line, value) : store(line, value);
     };
-    float_rows<2>(c.low + (begin + p) * c.low_row, 1, c.low_row, plan.rank, plan.up + filter * plan.rank,
+    float_rows<kVectors, kOutputs>(c.low + (begin + p) * c.low_row, 1, c.low_row, plan.rank, plan.up + filter * plan.rank,
                   put, rows);
   }
 
   // Steps become y_scale * steps + up @ low.
+  template <int kVectors>
   void add_branch(float* rows, std::int64_t pixels, std::int64_t low_at, int filters) {
     const float* low = c.low + low_at;
     const float* up = plan.up + std::int64_t{filters} * kOutputs * plan.rank;
     std::int64_t p = 0;
     for (; p + kRows <= pixels; p += kRows) {
-      float_product(low + p * c.low_row, 1, c.low_row, plan.rank, up, plan.y_scale,
-                    rows + p * kOutputs);
+      float_product<kVectors, kOutputs, kRows>(low + p * c.low_row, 1, c.low_row, plan.rank, up, plan.y_scale,
+                                               rows + p * kOutputs);
     }
     for (; p < pixels; ++p) {
-      float_product_of_one(low + p * c.low_row, plan.rank, up, plan.y_scale, rows + p * kOutputs);
+      float_product_of_one<kVectors, kOutputs>(low + p * c.low_row, plan.rank, up, plan.y_scale,
+                                               rows + p * kOutputs);
     }
   }
 
@@ -221,14 +243,17 @@ struct ConvBlock {
   void emit(float* rows, std::int64_t pixels, std::int64_t pixel, int filters) {
     const std::int64_t plane = c.out_height * c.out_width;
     const std::int64_t filter = std::int64_t{filters} * kOutputs;
-    const std::int64_t left = plan.geometry.filters - filter;
-    const int existing = static_cast<int>(left < kOutputs ? left : kOutputs);
+    const int found = existing(filters);
     const std::int64_t at = (c.image * plan.geometry.filters + filter) * plane;
-    add_branch(rows, pixels, pixel * c.low_row, filters);
+    if (found > kWidth) {
+      add_branch<2>(rows, pixels, pixel * c.low_row, filters);
+    } else {
+      add_branch<1>(rows, pixels, pixel * c.low_row, filters);
+    }
     float* y = c.y + at + c.row * c.out_width + pixel;
     const bool streams = streams_to(y, plane);
-    for (int f = 0; f < existing; f += kWidth) {
-      const int width = existing - f < kWidth ? existing - f : kWidth;
+    for (int f = 0; f < found; f += kWidth) {
+      const int width = found - f < kWidth ? found - f : kWidth;
       float* to = y + f * plane;
       const std::int64_t whole = width == kWidth ? pixels / kWidth * kWidth : 0;
       for (std::int64_t p = 0; p < whole; p += kWidth) {

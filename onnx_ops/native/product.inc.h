@@ -14,9 +14,9 @@
 constexpr int kBytes = 4 * kWidth;  // of a vector: four channels of each filter
 constexpr int kOutputs = 2 * kWidth;
 
-// The rows of one product. Unrolled by the language: the compiler's own unrolling comes too late
-// for it to keep the sums in registers.
-template <Sums kSums, int... R>
+// The rows of one product, of kVectors of the block's two vectors of filters. Unrolled by the language: the
+// compiler's own unrolling comes too late for it to keep the sums in registers.
+template <Sums kSums, int kVectors = 2, int... R>
 __attribute__((noinline)) void product_rows(const std::uint8_t* const* rows, std::ptrdiff_t offset, int count,
                                 const std::int8_t* w, const std::int32_t* before,
                                 std::ptrdiff_t before_row, std::int32_t* out,
@@ -26,11 +26,11 @@ __attribute__((noinline)) void product_rows(const std::uint8_t* const* rows, std
   const auto add = [&](const std::uint8_t* p, Dotted w0, Dotted w1, Dot<kSums>& a, Dot<kSums>& b) {
     const Dotted codes = four_codes(p);
     a.add(codes, w0);
-    b.add(codes, w1);
+    if constexpr (kVectors == 2) b.add(codes, w1);
   };
   std::ptrdiff_t i = 0;
   do {
-    const Dotted w0 = load_dotted(w), w1 = load_dotted(w + kBytes);
+    const Dotted w0 = load_dotted(w), w1 = load_dotted(w + (kVectors - 1) * kBytes);
     w += 2 * kBytes;
     (add(from[R] + 4 * i, w0, w1, left[R], right[R]), ...);
   } while (++i < count);
@@ -38,7 +38,7 @@ __attribute__((noinline)) void product_rows(const std::uint8_t* const* rows, std
     const std::int32_t* sum = before + r * before_row;
     std::int32_t* to = out + r * out_row;
     store_as(to, load_as<I>(sum) + a);
-    store_as(to + kWidth, load_as<I>(sum + kWidth) + b);
+    if constexpr (kVectors == 2) store_as(to + kWidth, load_as<I>(sum + kWidth) + b);
   };
   (finish(R, (I)left[R].total(), (I)right[R].total()), ...);
 }
@@ -54,7 +54,7 @@ ALWAYS_INLINE int run_length(const std::uint64_t* ends, int step, int steps) {
 
 // out[r][f] = start[f] + sum of rows[r][tap + c] * w[tap][c][f], for kRows rows. Rows and taps are
 // in bytes. Sums of kShort reach int32 after the steps that have a bit in `ends`, of each tap.
-template <Sums kSums>
+template <Sums kSums, int kVectors>
 void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, int tap_count,
                   int steps, const std::uint64_t* ends, const std::int8_t* w, const std::int32_t* start,
                   std::int32_t* out, std::ptrdiff_t out_row) {
@@ -62,7 +62,7 @@ void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, i
   for (int tap = 0; tap < tap_count; ++tap, ends += end_words(steps)) {
     for (int step = 0, count = 0; step < steps; step += count) {
       count = kSums == Sums::kShort ? run_length(ends, step, steps) : steps;
-      product_rows<kSums>(rows, taps[tap] + 4 * step, count, w, before,
+      product_rows<kSums, kVectors>(rows, taps[tap] + 4 * step, count, w, before,
                           before == start ? 0 : out_row, out, out_row,
                           std::make_integer_sequence<int, kRows>{});
       w += std::ptrdiff_t{count} * 2 * kBytes;
@@ -72,8 +72,8 @@ void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, i
 }
 
 // put(r, v, sum) of a[k][r] * w[k][f] summed over k, for rows r and kVectors vectors v of f, one or two;
-// `a_row` is from one k to the next, `a_step` from one row to the next.
-template <int kVectors, class Put, int... R>
+// `a_row` is from one k to the next, as kRow is of w, `a_step` from one row to the next.
+template <int kVectors, int kRow = kVectors * kWidth, class Put, int... R>
 ALWAYS_INLINE void float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
                               const float* w, Put put, std::integer_sequence<int, R...>) {
   F left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
@@ -85,7 +85,7 @@ ALWAYS_INLINE void float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff
       if constexpr (kVectors == 2) add_product(high, v, w1);
     };
     (add(a[R * a_step], left[R], right[R]), ...);
-    w += kVectors * kWidth;
+    w += kRow;
     a += a_row;
   }
   (put(R, 0, left[R]), ...);
@@ -94,7 +94,7 @@ ALWAYS_INLINE void float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff
 
 // out[r][f] = scale * out[r][f] + sum of a[k][r] * w[k][f], with `out_row` from one row to the next. A scale
 // of 0 does not read out.
-template <int kVectors, int... R>
+template <int kVectors, int kRow = kVectors * kWidth, int... R>
 ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step,
                                   int count, const float* w, float scale, float* out,
                                   std::ptrdiff_t out_row, std::integer_sequence<int, R...> rows) {
@@ -103,22 +103,21 @@ ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptr
     float* to = out + r * out_row + v * kWidth;
     store(to, scale != 0 ? load(to) * factor + sum : sum);
   };
-  float_rows<kVectors>(a, a_row, a_step, count, w, put, rows);
+  float_rows<kVectors, kRow>(a, a_row, a_step, count, w, put, rows);
 }
 
 // Rows of one product: sums of single vectors leave registers for more of them.
 template <int kVectors>
 constexpr int kTaken = kVectors == 1 ? kWidth : kRows;
 
-template <int kVectors = 2>
+template <int kVectors = 2, int kRow = kVectors * kWidth, int kCount = kTaken<kVectors>>
 void float_product(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
-                   const float* w, float scale, float* out,
-                   std::ptrdiff_t out_row = kVectors * kWidth) {
-  add_float_rows<kVectors>(a, a_row, a_step, count, w, scale, out, out_row,
-                           std::make_integer_sequence<int, kTaken<kVectors>>{});
+                   const float* w, float scale, float* out, std::ptrdiff_t out_row = kRow) {
+  add_float_rows<kVectors, kRow>(a, a_row, a_step, count, w, scale, out, out_row,
+                                 std::make_integer_sequence<int, kCount>{});
 }
 
-template <int kVectors = 2>
+template <int kVectors = 2, int kRow = kVectors * kWidth>
 void float_product_of_one(const float* a, int count, const float* w, float scale, float* out) {
-  add_float_rows<kVectors>(a, 1, 0, count, w, scale, out, 0, std::make_integer_sequence<int, 1>{});
+  add_float_rows<kVectors, kRow>(a, 1, 0, count, w, scale, out, 0, std::make_integer_sequence<int, 1>{});
 }
