@@ -187,8 +187,8 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer], profile: Profile = "c
         raise ValueError(f"{len(missing)} layers vanished in the export, first {missing[0]}")
     for value in expansion.initializers.values():
         model.graph.register_initializer(value)
-    RemoveUnusedNodesPass()(model)  # what convolutions took in
     model.opset_imports.pop(MARKER_DOMAIN, None)
     join_prologue(model)
     join_linear_prologue(model)
+    RemoveUnusedNodesPass()(model)  # what convolutions took in, and the bounds of joined Clips
     carry_functions(model, profile)
