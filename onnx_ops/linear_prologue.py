@@ -18,7 +18,7 @@ import onnx.parser
 import onnx.shape_inference
 from numpy.typing import NDArray
 
-from onnx_ops.function_body import DOMAIN, VERSION, rounding
+from onnx_ops.function_body import DOMAIN, VERSION, rounding, set_y_and_codes
 
 LAYER_NORM: Final = "LayerNormQuantize"
 GEGLU: Final = "GegluQuantize"
@@ -188,28 +188,22 @@ def _schema(
     return result
 
 
-def _infer(context: onnx.shape_inference.InferenceContext, parts: int = 1) -> None:
-    y_type = context.get_input_type(0)
-    if y_type is None:
-        return
-    y_type = _copy(y_type)
-    if parts > 1 and y_type.tensor_type.shape.dim:
-        channels = y_type.tensor_type.shape.dim[-1]
-        size = channels.dim_value // parts
-        channels.Clear()
-        if size:
-            channels.dim_value = size
-    codes_type = _copy(y_type)
-    codes_type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    context.set_output_type(0, y_type)
-    context.set_output_type(1, codes_type)
+def _infer(context: onnx.shape_inference.InferenceContext) -> None:
+    x_type = context.get_input_type(0)
+    if x_type is not None:
+        set_y_and_codes(context, x_type)
 
 
 def _infer_halves(context: onnx.shape_inference.InferenceContext) -> None:
-    _infer(context, 2)
-
-
-def _copy(proto: onnx.TypeProto) -> onnx.TypeProto:
-    result = onnx.TypeProto()
-    result.CopyFrom(proto)
-    return result
+    x_type = context.get_input_type(0)
+    if x_type is None:
+        return
+    y_type = onnx.TypeProto()
+    y_type.CopyFrom(x_type)
+    if y_type.tensor_type.shape.dim:
+        channels = y_type.tensor_type.shape.dim[-1]
+        size = channels.dim_value // 2
+        channels.Clear()
+        if size:
+            channels.dim_value = size
+    set_y_and_codes(context, y_type)

@@ -14,7 +14,13 @@ import onnx.helper
 import onnx.parser
 import onnx.shape_inference
 
-from onnx_ops.function_body import DOMAIN, VERSION, matrix_attributes, order_attributes
+from onnx_ops.function_body import (
+    DOMAIN,
+    VERSION,
+    matrix_attributes,
+    order_attributes,
+    set_y_and_codes,
+)
 
 NAME: Final = "GroupNormSiluHadamardQuantize"
 
@@ -115,10 +121,5 @@ def prologue_schema() -> onnx.defs.OpSchema:
 
 def _infer(context: onnx.shape_inference.InferenceContext) -> None:
     x_type = context.get_input_type(0)
-    if x_type is None:
-        return
-    codes_type = onnx.TypeProto()
-    codes_type.CopyFrom(x_type)
-    codes_type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    context.set_output_type(0, x_type)
-    context.set_output_type(1, codes_type)
+    if x_type is not None:
+        set_y_and_codes(context, x_type)
