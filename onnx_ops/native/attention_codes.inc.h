@@ -12,12 +12,6 @@ ALWAYS_INLINE F step_of(F most, F flaws, int top) {
   return most / static_cast<float>(top) + kLeastStep + flaws;
 }
 
-// Half to even; of less than 2**22.
-ALWAYS_INLINE I rounded(F v) {
-  const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
-  return (I)(v + rounder) - (I)rounder;
-}
-
 template <int... kAt>
 ALWAYS_INLINE F first_of(F v, std::int64_t count, std::integer_sequence<int, kAt...>) {
   const I lanes = {kAt...};
@@ -88,9 +82,13 @@ void measure_columns(const QuantizedAttentionCall& call, std::int64_t first, std
   }
 }
 
-// kPackedKeys keys, or values, of one head from `begin` on, in the order in which product_rows reads them: those of
-// whole vectors for the shares, as these come. Keys that do not exist have no share.
+// Keys of a group: whole rows of their products, and of values'.
+constexpr int kGroup = kRows % 4 == 0 ? kRows : 2 * kRows % 4 == 0 ? 2 * kRows : 4 * kRows;
+
+// kPackedKeys keys, or values, of one head from `begin` on, in the order in which multiply_columns reads them.
+// Keys that do not exist have no share.
 struct Pack {
+  static_assert(kPackedCodes % kGroup == 0 && kKeysOfBlock % kGroup == 0, "packs and blocks are whole groups");
   const QuantizedAttentionCall& call;
   const AttentionCall& c;
   std::int64_t head, begin;
@@ -98,9 +96,9 @@ struct Pack {
   std::int64_t all;          // values of a tensor
 
   Pack(const QuantizedAttentionCall& whole, std::int64_t item) : call(whole), c(whole.sizes) {
-    const std::int64_t chunks = c.padded_keys() / kPackedKeys;
+    const std::int64_t chunks = call.padded_keys() / kPackedCodes;
     head = item / chunks;
-    begin = item % chunks * kPackedKeys;
+    begin = item % chunks * kPackedCodes;
     const std::int64_t image = head / c.heads, channel = head % c.heads * c.depth;
     at = image * c.keys * call.row() + channel;
     columns = image * call.row() + channel;
@@ -108,34 +106,35 @@ struct Pack {
   }
 
   void keys() const {
-    for (std::int64_t k = begin; k < begin + kPackedKeys; ++k) {
-      const std::int64_t token = head * c.padded_keys() + k, output = token % kOutputs;
-      std::int8_t* to = call.key + ((token - output) * call.key_steps() + output) * 4;
+    for (std::int64_t k = begin; k < begin + kPackedCodes; ++k) {
+      const std::int64_t token = head * call.padded_keys() + k, row = token % kRows;
+      std::int8_t* to = call.key + ((token - row) * call.key_steps() + row) * 4;
       const bool exists = k < c.keys;
       const auto value = [&](std::int64_t i) {
         if (!exists) return F{};
         return load_until(c.key + at + k * call.row() + i, c.key + all) - load(call.key_mean + columns + i);
       };
-      const Quantized codes = quantize_row(value, c.depth, kKeyTop, 0, to, 4 * kOutputs);
+      const Quantized codes = quantize_row(value, c.depth, kKeyTop, 0, to, 4 * kRows);
       call.start[token] = exists ? -kQueryZero * codes.sum : 1;
       call.key_step[token] = exists ? codes.step : kNoScore;
     }
   }
 
+  // Of channels beyond depth, too, which nobody reads.
   void values() const {
-    for (std::int64_t i = 0; i < c.padded_depth(); i += kWidth) {
-      const F step = load(call.value_step + columns + i);  // of channels beyond depth too, which nobody reads
-      std::int8_t* to = call.value + (head * c.padded_depth() + i - i % kOutputs) * c.padded_keys() +
-                        begin * kOutputs + i % kOutputs * 4;
-      for (std::int64_t n = 0; n < kPackedKeys / 4; ++n, to += 4 * kOutputs) {
-        I four = {};
-        for (int j = 0; j < 4; ++j) {
-          const std::int64_t k = begin + n / kWidth * kBytes + n % kWidth + j * kWidth;
-          if (k >= c.keys) break;
-          const F v = load_until(c.value + at + k * call.row() + i, c.value + all);
-          four |= (rounded(v / step) & 255) << 8 * j;
+    for (std::int64_t i = 0; i < c.depth; i += kRows) {
+      std::int8_t* to = call.value + (head * call.depth_room() + i) * call.padded_keys() + begin * kRows;
+      for (std::int64_t k = begin; k < begin + kPackedCodes; k += 4) {
+#pragma GCC unroll 2
+        for (int r = 0; r < kRows; r += kWidth, to += 4 * (kRows < kWidth ? kRows : kWidth)) {
+          const F step = load(call.value_step + columns + i + r);
+          I four = {};
+          for (int j = 0; j < 4 && k + j < c.keys; ++j) {
+            const F v = load_until(c.value + at + (k + j) * call.row() + i + r, c.value + all);
+            four |= (rounded(v / step) & 255) << 8 * j;
+          }
+          __builtin_memcpy(to, &four, 4 * (kRows < kWidth ? kRows : kWidth));
         }
-        store_as(to, four);
       }
     }
   }

@@ -14,6 +14,7 @@ namespace quantface {
 namespace {
 
 typedef float F __attribute__((vector_size(32)));
+typedef std::int32_t I __attribute__((vector_size(32)));
 constexpr int kWidth = 8;
 
 #include "x86_codes.inc.h"
@@ -40,6 +41,8 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
 ALWAYS_INLINE F larger(F a, F b) { return _mm256_max_ps(a, b); }
 
 ALWAYS_INLINE F smaller(F a, F b) { return _mm256_min_ps(a, b); }
+
+ALWAYS_INLINE I rounded(F v) { return (I)_mm256_cvtps_epi32(v); }
 
 ALWAYS_INLINE void stream(float* to, F v) { _mm256_stream_ps(to, v); }
 
@@ -80,7 +83,9 @@ ALWAYS_INLINE Dotted pairs_of_bytes(Dotted codes, Dotted weights) {
 
 ALWAYS_INLINE Dotted pairs_of_words(Dotted a, Dotted b) { return _mm256_madd_epi16(a, b); }
 
-ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = _mm256_fmadd_ps(a, b, sum); }
+ALWAYS_INLINE F fused(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+
+ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = fused(a, b, sum); }
 
 #include "x86_dot.inc.h"
 #include "algorithms.inc.h"

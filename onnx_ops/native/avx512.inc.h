@@ -14,6 +14,7 @@ namespace quantface {
 namespace {
 
 typedef float F __attribute__((vector_size(64)));
+typedef std::int32_t I __attribute__((vector_size(64)));
 constexpr int kWidth = 16;
 
 #include "x86_codes.inc.h"
@@ -35,6 +36,8 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
 ALWAYS_INLINE F larger(F a, F b) { return _mm512_max_ps(a, b); }
 
 ALWAYS_INLINE F smaller(F a, F b) { return _mm512_min_ps(a, b); }
+
+ALWAYS_INLINE I rounded(F v) { return (I)_mm512_cvtps_epi32(v); }
 
 ALWAYS_INLINE void stream(float* to, F v) { _mm512_stream_ps(to, v); }
 
@@ -69,7 +72,9 @@ ALWAYS_INLINE Dotted pairs_of_bytes(Dotted codes, Dotted weights) {
 
 ALWAYS_INLINE Dotted pairs_of_words(Dotted a, Dotted b) { return _mm512_madd_epi16(a, b); }
 
-ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = _mm512_fmadd_ps(a, b, sum); }
+ALWAYS_INLINE F fused(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+
+ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = fused(a, b, sum); }
 
 #include "x86_dot.inc.h"
 #include "algorithms.inc.h"

@@ -46,8 +46,19 @@ void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
   }
 }
 
-// V = B^T d B of one tile of codes, brought into the range of a byte by what `start` takes off again.
-// Position p of channel c goes to to[p * plane + c].
+// V = B^T d B of one tile of codes, brought into the range of a byte by what `start` takes off again, of as many
+// channels as a V has.
+template <int kEdge, class V>
+ALWAYS_INLINE void transform_channels(const std::uint8_t* from, std::ptrdiff_t row, std::ptrdiff_t depth,
+                                      const std::uint8_t* offsets, std::uint8_t* to, std::ptrdiff_t plane) {
+  constexpr int kPositions = tile_positions(kEdge);
+  V v[kPositions];
+  transform_codes<kEdge>([&](int i, int j) { return load_as<V>(from + i * row + j * depth); }, v);
+#pragma GCC unroll 46
+  for (int p = 0; p < kPositions; ++p) store_as(to + p * plane, v[p] + offsets[p]);
+}
+
+// Position p of channel c goes to to[p * plane + c]. `depth` is a multiple of half a vector.
 template <int kEdge>
 void transform_tile(const std::uint8_t* from, std::ptrdiff_t row, std::ptrdiff_t depth, int top,
                     std::uint8_t* to, std::ptrdiff_t plane) {
@@ -61,9 +72,7 @@ void transform_tile(const std::uint8_t* from, std::ptrdiff_t row, std::ptrdiff_t
     for (int i = 0; i < kEdge + 2 && c % kLineBytes == 0; ++i) {  // what the next tile adds
       for (int j = 2; j < kEdge + 2; ++j) __builtin_prefetch(from + i * row + (j + kEdge) * depth + c);
     }
-    B v[kPositions];
-    transform_codes<kEdge>([&](int i, int j) { return load_as<B>(from + i * row + j * depth + c); }, v);
-#pragma GCC unroll 46
-    for (int p = 0; p < kPositions; ++p) store_as(to + p * plane + c, v[p] + offsets[p]);
+    depth - c < kBytes ? transform_channels<kEdge, HalfB>(from + c, row, depth, offsets, to + c, plane)
+                       : transform_channels<kEdge, B>(from + c, row, depth, offsets, to + c, plane);
   }
 }

@@ -13,6 +13,7 @@ namespace {
 
 // Weights of one tap above which there are no tiles of 4x4 pixels: such layers stand where images are small.
 constexpr std::int64_t kMostOfFour = 1 << 20;
+constexpr std::int64_t kFewChannels = 8;
 // Channels above which the branch's tiles are of 2x2 pixels: the factors for 4x4 would leave the cache.
 constexpr std::int64_t kMostOfLargeTiles = 640;
 
@@ -172,8 +173,9 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
     if (made) join_planes(weights, count, joined);
     weights = {joined, nullptr, Stored::kBytes};
   }
-  if (made && square) made = add_form(kernels, weights, 2, plan);
-  if (made && square && !plan->paired && g.filters * g.channels <= kMostOfFour) {
+  const bool tiles = square && g.channels > kFewChannels;
+  if (made && tiles) made = add_form(kernels, weights, 2, plan);
+  if (made && tiles && !plan->paired && g.filters * g.channels <= kMostOfFour) {
     made = add_form(kernels, weights, 4, plan);
   }
   if (made && plan->form_count == 0) made = add_form(kernels, weights, 1, plan);

@@ -8,6 +8,7 @@ struct ConvBlock {
   std::int32_t* sums;         // (block_pixels, positions + gap or 1, kOutputs)
   float* steps;               // (edge, pixels, kOutputs): codes less their zero point, then y
   std::int64_t begin = 0, count = 0;  // pixels or tiles of this block
+  int tap_count = 0, steps_of_tap;      // taps of a row are one where their codes lie side by side
   std::ptrdiff_t taps[kMaxTaps];
 
   ConvBlock(const ConvCall& call, void* scratch) : c(call), plan(*call.plan), form(*call.form) {
@@ -16,8 +17,10 @@ struct ConvBlock {
     transformed = reinterpret_cast<std::uint8_t*>(base);
     sums = reinterpret_cast<std::int32_t*>(base + layout.sums);
     steps = reinterpret_cast<float*>(base + layout.steps);
-    const std::int64_t width = plan.geometry.kernel[1];
-    for (int i = 0; i < form.positions; ++i) {
+    const bool joined = c.padded_channels == 4 * plan.steps && (kShortRun == 0 || form.sums != Sums::kShort);
+    const std::int64_t width = joined ? 1 : plan.geometry.kernel[1];
+    steps_of_tap = plan.steps * static_cast<int>(plan.geometry.kernel[1] / width);
+    for (std::int64_t i = 0; i < plan.geometry.kernel[0] * width; ++i, ++tap_count) {
       taps[i] = (i / width * c.padded_width + i % width) * c.padded_channels;
     }
     // What vanishes is not written.
@@ -76,11 +79,11 @@ struct ConvBlock {
   }
 
   // Sums of `taps` in a row, from one position's weights on, for the rows of codes.
-  void multiply(const std::uint8_t* const* rows, int position, int tap_count, int filters,
+  void multiply(const std::uint8_t* const* rows, int position, int count, int steps, int filters,
                 std::int32_t* to) const {
     const auto product = existing(filters) > kWidth ? product_of<2>() : product_of<1>();
     const std::int64_t start = std::int64_t{filters} * form.positions + position;
-    product(rows, taps, tap_count, plan.steps, form.ends + start * end_words(plan.steps),
+    product(rows, taps, count, steps, form.ends + start * end_words(plan.steps),
             c.weights + (filters - c.first) * block_bytes(form) + position * form.position_bytes,
             form.start + start * kOutputs, to, sums_row());
   }
@@ -93,7 +96,7 @@ struct ConvBlock {
         for (int r = 0; r < kRows; ++r) {
           rows[r] = transformed + (position * c.block_pixels + t + r) * tile_bytes();
         }
-        multiply(rows, position, 1, filters, sums + t * sums_row() + position * kOutputs);
+        multiply(rows, position, 1, plan.steps, filters, sums + t * sums_row() + position * kOutputs);
       }
     }
   }
@@ -106,7 +109,7 @@ struct ConvBlock {
         const std::int64_t pixel = begin + (p + r < count ? p + r : count - 1);
         rows[r] = padded_at(pixel / c.out_width * g.stride[0], pixel % c.out_width * g.stride[1]);
       }
-      multiply(rows, 0, form.positions, filters, sums + p * kOutputs);
+      multiply(rows, 0, tap_count, steps_of_tap, filters, sums + p * kOutputs);
     }
   }
 

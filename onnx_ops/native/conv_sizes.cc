@@ -56,9 +56,8 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call) {
   c.form = form_for(kernels, c);
   const std::int64_t edge = c.form->edge;
   if (edge > 1) c.padded_width = (c.out_width + edge - 1) / edge * edge + 2;
-  const std::int64_t vector = 4 * kernels.conv.lanes;
-  c.padded_channels = (g.channels + vector - 1) / vector * vector;
-  if (plan.linear && g.channels % 4 == 0) c.padded_channels = g.channels;
+  const std::int64_t read = edge > 1 ? 2 * kernels.conv.lanes : 4;  // channels at once
+  c.padded_channels = (g.channels + read - 1) / read * read;
   c.low_row = std::int64_t{plan.rank_blocks} * plan.ranks;
   c.slab_rows = c.out_height;
   const std::int64_t row = g.stride[0] * c.padded_width * c.padded_channels;

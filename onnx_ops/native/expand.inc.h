@@ -2,6 +2,7 @@
 // any vector type. Included after product.inc.h.
 
 typedef std::uint8_t B __attribute__((vector_size(4 * kWidth)));
+typedef std::uint8_t HalfB __attribute__((vector_size(2 * kWidth)));
 typedef std::uint16_t Pairs __attribute__((vector_size(4 * kWidth)));
 typedef std::int16_t Halves __attribute__((vector_size(4 * kWidth)));
 

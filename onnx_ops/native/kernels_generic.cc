@@ -8,6 +8,7 @@ namespace quantface {
 namespace {
 
 typedef float F __attribute__((vector_size(16)));
+typedef std::int32_t I __attribute__((vector_size(16)));
 constexpr int kWidth = 4;
 
 #include "portable.inc.h"
@@ -91,8 +92,6 @@ constexpr bool kSigned = false;
 constexpr int kMostCode = 255;
 constexpr int kShortRun = 0;
 
-typedef std::int32_t Sum __attribute__((vector_size(16)));
-
 struct Dotted {
   std::int32_t bytes[16];
 };
@@ -109,10 +108,16 @@ ALWAYS_INLINE Dotted four_codes(const std::uint8_t* p) {
   return v;
 }
 
+ALWAYS_INLINE Dotted four_weights(const std::int8_t* p) {
+  Dotted v;
+  for (int i = 0; i < 16; ++i) v.bytes[i] = p[i % 4];
+  return v;
+}
+
 // Always in int32.
 template <Sums>
 struct Dot {
-  Sum sums;
+  I sums;
   ALWAYS_INLINE void add(const Dotted& codes, const Dotted& weights) {
     for (int f = 0; f < 4; ++f) {
       std::int32_t sum = 0;
@@ -120,8 +125,20 @@ struct Dot {
       sums[f] += sum;
     }
   }
-  ALWAYS_INLINE Sum total() const { return sums; }
+  ALWAYS_INLINE I total() const { return sums; }
 };
+
+// By doubles, whose last bit is made odd where the sum is not exact, so that only the conversion rounds.
+ALWAYS_INLINE F fused(F a, F b, F c) {
+  typedef double D __attribute__((vector_size(32)));
+  typedef std::int64_t Bits __attribute__((vector_size(32)));
+  const D product = __builtin_convertvector(a, D) * __builtin_convertvector(b, D);
+  const D more = __builtin_convertvector(c, D), sum = product + more, part = sum - product;
+  const D rest = (product - (sum - part)) + (more - part);
+  const Bits towards = ((Bits)rest ^ (Bits)sum) < 0 ? Bits{} - 1 : Bits{} + 1;
+  const Bits moved = (rest != D{}) & (((Bits)sum & 1) == 0) & towards;
+  return __builtin_convertvector((D)((Bits)sum + moved), F);
+}
 
 ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum += a * b; }
 

@@ -10,6 +10,7 @@ namespace quantface {
 namespace {
 
 typedef float F __attribute__((vector_size(16)));
+typedef std::int32_t I __attribute__((vector_size(16)));
 constexpr int kWidth = 4;
 
 #include "portable.inc.h"
@@ -72,6 +73,10 @@ ALWAYS_INLINE Dotted four_codes(const std::uint8_t* p) {
   return vreinterpretq_s8_s32(vdupq_n_s32(word));
 }
 
+ALWAYS_INLINE Dotted four_weights(const std::int8_t* p) {
+  return four_codes(reinterpret_cast<const std::uint8_t*>(p));
+}
+
 template <Sums>
 struct Dot {
   int32x4_t sums;
@@ -132,7 +137,9 @@ struct Dot<Sums::kShort> {
 };
 #endif
 
-ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = vfmaq_f32(sum, a, b); }
+ALWAYS_INLINE F fused(F a, F b, F c) { return vfmaq_f32(c, a, b); }
+
+ALWAYS_INLINE void add_product(F& sum, F a, F b) { sum = fused(a, b, sum); }
 
 #include "algorithms.inc.h"
 

@@ -86,7 +86,8 @@ OrtStatus* compute_integers(const Api& api, const OrtKernelContext* context,
   call.sizes = sizes;
   const std::int64_t tokens = call.tokens(), columns = call.columns(), heads = sizes.images * sizes.heads;
   const std::int64_t keys = tokens * call.key_steps() * 4;
-  const std::int64_t values = heads * sizes.padded_depth() * sizes.padded_keys();
+  const std::int64_t values = heads * call.depth_room() * call.padded_keys();
+  const std::int64_t blocks = heads * ((sizes.queries + kernels.queries - 1) / kernels.queries);
   const Memory memory(static_cast<std::size_t>(keys + values) +
                       sizeof(float) * static_cast<std::size_t>(2 * (tokens + columns)));
   if (memory.data == nullptr) return out_of_memory(api);
@@ -99,8 +100,8 @@ OrtStatus* compute_integers(const Api& api, const OrtKernelContext* context,
   Work<Call> work = {call, kernels.measure, kernels.run};
   RETURN_IF_ERROR(run_items(api, context, &work, take_step<Call>, call.column_blocks(), 1, threads));
   work.step = kernels.pack;
-  RETURN_IF_ERROR(run_items(api, context, &work, take_step<Call>, sizes.packs(), 1, threads));
-  return run_items(api, context, &work, run<Call>, sizes.blocks(), kernels.scratch_bytes(call), threads);
+  RETURN_IF_ERROR(run_items(api, context, &work, take_step<Call>, call.packs(), 1, threads));
+  return run_items(api, context, &work, run<Call>, blocks, kernels.scratch_bytes(call), threads);
 }
 
 OrtStatus* compute(void* self, OrtKernelContext* context) {

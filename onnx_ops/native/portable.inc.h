@@ -5,6 +5,12 @@ ALWAYS_INLINE F larger(F a, F b) { return a > b ? a : b; }
 
 ALWAYS_INLINE F smaller(F a, F b) { return a < b ? a : b; }
 
+// Half to even; of less than 2**22.
+ALWAYS_INLINE I rounded(F v) {
+  const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
+  return (I)(v + rounder) - (I)rounder;
+}
+
 ALWAYS_INLINE void stream(float* to, F v) { __builtin_memcpy(to, &v, sizeof v); }
 
 ALWAYS_INLINE void fence() {}

@@ -1,9 +1,10 @@
 // Products of matrices of bytes, for any vector type. Included after transpose.inc.h by one file
 // per instruction set, which defines
 //
-//   Dotted           a vector of bytes: load_dotted(weights), four_codes(codes) repeated
+//   Dotted           a vector of bytes: load_dotted(weights), four_codes(codes) or four_weights(weights) repeated
 //   Dot<sums>        sums of products, four of them per filter and add(codes, weights); total()
-//   add_product      sum += a * b
+//   fused            a * b + c, rounded once
+//   add_product      sum += a * b, rounded once or twice
 //   kSigned          whether it takes codes as signed bytes
 //   kMostCode        largest code that it takes
 //   kShortRun        fewer steps in int16 than this do not pay; 0 where Dot<kShort> holds int32

@@ -1,177 +1,201 @@
 // Attention of integers. Included after attention_codes.inc.h.
+//
+// Lanes are queries: a vector has the scores of one key, or the sums of one channel, so that softmax needs no
+// lane of another, four keys' shares are the bytes that the next product reads, and a head's channels fill
+// rows of a product, not vectors.
 
 // Of every CPU sums of int32, as no two products of bytes up to 127 leave int16.
 constexpr Sums kExact = kShortRun == 0 ? Sums::kShort : Sums::kPairs;
 
-// 2**v of what is not above 0, within 3e-6 of itself, which is less than shares of 14 bits show. As power, but
-// nothing is contracted: the same bits on every CPU.
-ALWAYS_INLINE F short_power(F v) {
+constexpr int kFewRows = kRows * 2 / 3;  // of a product, where more would not exist
+
+// times * 2**v of what is not above 0, within 3e-6 of itself, which is less than shares of 14 bits show. As
+// power, but the same bits on every CPU.
+ALWAYS_INLINE F short_power(F v, float times) {
   const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
   v = larger(F{} - 126.0f, v);
   const F shifted = v + rounder, rest = v - (shifted - rounder);
-  F p = rest * 9.582853235e-3f + 5.590642594e-2f;
-  p = p * rest + 2.402409862e-1f;
-  p = p * rest + 6.931241933e-1f;
-  p = p * rest + 1.0f;
+  F p = F{} + times * 9.582853235e-3f;
+  for (const float c : {5.590642594e-2f, 2.402409862e-1f, 6.931241933e-1f, 1.0f}) p = fused(p, rest, F{} + times * c);
   return (F)((I)p + ((I)shifted << 23));  // n is in the lowest bits
 }
 
+// put(r, v, sum) of products of rows by the block's queries, for rows R: rows (steps, kRows, 4), each signed, and
+// columns (steps, kOutputs, 4), up to 127.
+template <class Put, int... R>
+ALWAYS_INLINE void multiply_columns(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put,
+                                    std::integer_sequence<int, R...>) {
+  Dot<kExact> left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
+  const auto add = [](Dotted row, Dotted first, Dotted second, Dot<kExact>& a, Dot<kExact>& b) {
+    a.add(first, row);
+    b.add(second, row);
+  };
+  for (int i = 0; i < steps; ++i, rows += 4 * kRows, columns += 2 * kBytes) {
+    const Dotted first = load_dotted(columns), second = load_dotted(columns + kBytes);
+    (add(four_weights(rows + 4 * R), first, second, left[R], right[R]), ...);
+  }
+  (put(R, 0, (I)left[R].total()), ...);
+  (put(R, 1, (I)right[R].total()), ...);
+}
+
 struct QuantizedAttentionBlock {
-  static constexpr auto kAll = std::make_integer_sequence<int, kRows>{};
   const QuantizedAttentionCall& call;
   const AttentionCall& c;
-  // Bytes, or numbers, from one query to the next.
-  const std::int64_t query_row = 4 * call.key_steps() + kTileGap;
-  const std::int64_t share_row = 2 * kKeysOfBlock + kTileGap;
-  const std::int64_t score_row = kKeysOfBlock + kLine, sum_row = c.padded_depth();
-  float* sum;            // (kQueries, sum_row): of share * value
-  float* score;          // (kQueries, score_row)
-  float* weight;         // (kQueries): sums of shares
-  std::int32_t* product; // (2, kRows, kOutputs)
-  float* step;           // (kQueries): of scores, in the exponent
-  float* largest;        // (kQueries): scores up to the last block, in steps
-  float* found;          // (kQueries): the same in this block
-  float* factor;         // (kQueries): of what was summed before this block
-  std::uint8_t* query;   // (kQueries, query_row)
-  std::uint8_t* share;   // (kQueries, share_row): upper halves, then lower ones
+  float* sum;           // (depth_room, kOutputs): of share * value
+  float* score;         // (kKeysOfBlock, kOutputs)
+  std::int32_t* upper;  // (kRows, kOutputs): sums of shares' upper halves
+  float* step;          // (kOutputs): of scores, in the exponent
+  float* largest;       // (kOutputs): scores up to the last block, in steps
+  float* factor;        // (kOutputs): of what was summed before this block
+  float* weight;        // (kOutputs): sums of shares
+  std::int8_t* query;   // (key_steps, kOutputs, 4)
+  std::int8_t* share;   // (2, kKeysOfBlock / 4, kOutputs, 4): upper halves, then lower ones
 
   static std::size_t bytes(const QuantizedAttentionCall& call) {
-    const std::int64_t floats = call.sizes.padded_depth() + kKeysOfBlock + kLine + 5;
-    const std::int64_t codes = 4 * call.key_steps() + 2 * kKeysOfBlock + 2 * kTileGap;
-    return static_cast<std::size_t>(kQueries * (4 * floats + codes) + 8 * kRows * kOutputs);
+    const std::int64_t floats = call.depth_room() + kKeysOfBlock + kRows + 4;
+    return static_cast<std::size_t>(kOutputs * (4 * floats + 4 * call.key_steps() + 2 * kKeysOfBlock));
   }
 
   QuantizedAttentionBlock(const QuantizedAttentionCall& all, void* scratch) : call(all), c(all.sizes) {
-    static_assert(kQueries % kRows == 0 && kQueries % kWidth == 0, "blocks are whole products");
-    static_assert(kPackedKeys % kOutputs == 0 && kPackedKeys % kBytes == 0, "and whole vectors");
     sum = static_cast<float*>(scratch);
-    score = sum + kQueries * sum_row;
-    weight = score + kQueries * score_row;
-    product = reinterpret_cast<std::int32_t*>(weight + kQueries);
-    step = reinterpret_cast<float*>(product + 2 * kRows * kOutputs);
-    largest = step + kQueries;
-    found = largest + kQueries;
-    factor = found + kQueries;
-    query = reinterpret_cast<std::uint8_t*>(factor + kQueries);
-    share = query + kQueries * query_row;
+    score = sum + call.depth_room() * kOutputs;
+    upper = reinterpret_cast<std::int32_t*>(score + kKeysOfBlock * kOutputs);
+    step = reinterpret_cast<float*>(upper + kRows * kOutputs);
+    largest = step + kOutputs;
+    factor = largest + kOutputs;
+    weight = factor + kOutputs;
+    query = reinterpret_cast<std::int8_t*>(weight + kOutputs);
+    share = query + call.key_steps() * 4 * kOutputs;
   }
 
   void run(std::int64_t item) {
-    const std::int64_t head = item / c.head_blocks(), begin = item % c.head_blocks() * kQueries;
-    const std::int64_t count = c.queries - begin < kQueries ? c.queries - begin : kQueries;
+    const std::int64_t blocks = (c.queries + kOutputs - 1) / kOutputs;
+    const std::int64_t head = item / blocks, begin = item % blocks * kOutputs;
+    const std::int64_t count = c.queries - begin < kOutputs ? c.queries - begin : kOutputs;
     const std::int64_t image = head / c.heads, channel = head % c.heads * c.depth;
     const std::int64_t at = (image * c.queries + begin) * call.row() + channel;
     start(c.query + at, count);
-    for (std::int64_t key = 0; key < c.padded_keys(); key += kKeysOfBlock) {
-      const std::int64_t left = c.padded_keys() - key;
-      add_keys(head, count, key, static_cast<int>(left < kKeysOfBlock ? left : kKeysOfBlock));
+    for (std::int64_t key = 0; key < c.keys; key += kKeysOfBlock) {
+      const std::int64_t left = c.keys - key < kKeysOfBlock ? c.keys - key : kKeysOfBlock;
+      add_keys(head, key, static_cast<int>((left + kGroup - 1) / kGroup * kGroup));
     }
-    const float* value_step = call.value_step + image * call.row() + channel;
-    const float* mean = call.key_mean + image * call.row() + channel;
-    float wrong = 0;  // not a number where a key is none
-    for (std::int64_t i = 0; i < c.depth; ++i) wrong += mean[i] * 0;
-    for (std::int64_t q = 0; q < count; ++q) {
-      const float part = 1 / (weight[q] + step[q] * 0 + wrong);
-      for (std::int64_t i = 0; i < c.depth; ++i) {
-        c.y[at + q * call.row() + i] = sum[q * sum_row + i] * part * value_step[i];
-      }
-    }
+    finish(image * call.row() + channel, c.y + at, count);
   }
 
   void start(const float* from, std::int64_t count) {
     constexpr double kLog2E = 1.4426950408889634;
     const float scale = static_cast<float>(kLog2E / __builtin_sqrt(static_cast<double>(c.depth)));
     const float* end = c.query + c.images * c.queries * call.row();
-    for (std::int64_t q = 0; q < kQueries; ++q) {
+    for (std::int64_t q = 0; q < kOutputs; ++q) {
       const float* x = from + (q < count ? q : count - 1) * call.row();
       const auto value = [&](std::int64_t i) { return load_until(x + i, end); };
-      std::int8_t* to = reinterpret_cast<std::int8_t*>(query + q * query_row);
-      step[q] = scale * quantize_row(value, c.depth, kQueryTop, kQueryZero, to, 4).step;
+      step[q] = scale * quantize_row(value, c.depth, kQueryTop, kQueryZero, query + 4 * q, 4 * kOutputs).step;
       largest[q] = kNoScore;
     }
-    __builtin_memset(weight, 0, sizeof(float) * kQueries);
-    __builtin_memset(sum, 0, sizeof(float) * static_cast<std::size_t>(kQueries * sum_row));
+    __builtin_memset(weight, 0, sizeof(float) * kOutputs);
+    __builtin_memset(sum, 0, sizeof(float) * static_cast<std::size_t>(call.depth_room() * kOutputs));
   }
 
-  // `keys` keys from `key` on, for the first `count` queries.
-  void add_keys(std::int64_t head, std::int64_t count, std::int64_t key, int keys) {
-    const std::int64_t token = head * c.padded_keys() + key;
-    multiply_keys(token, count, keys);
-    for (std::int64_t q = 0; q < count; ++q) scale(call.key_step + token, keys, q);
-    for (std::int64_t q = 0; q < count; q += kWidth) {
-      const F before = load(largest + q), now = larger(load(found + q), before);
-      store(factor + q, short_power((before - now) * load(step + q)));
-      store(largest + q, now);
-    }
-    for (std::int64_t q = 0; q < count; ++q) weigh(keys, q);
-    add_values(head, count, key, keys);
-  }
-
-  void multiply_keys(std::int64_t token, std::int64_t count, int keys) {
-    const int steps = static_cast<int>(call.key_steps());
-    for (int k = 0; k < keys; k += kOutputs) {
-      for (std::int64_t q = 0; q < count; q += kRows) {
-        const std::uint8_t* rows[kRows];
-        for (int r = 0; r < kRows; ++r) rows[r] = query + (q + r) * query_row;
-        product_rows<kExact>(rows, 0, steps, call.key + (token + k) * 4 * steps, call.start + token + k, 0,
-                             reinterpret_cast<std::int32_t*>(score + q * score_row + k), score_row, kAll);
-      }
+  // `keys` keys from `key` on, whole groups.
+  void add_keys(std::int64_t head, std::int64_t key, int keys) {
+    multiply_keys(head * call.padded_keys() + key, keys);
+    for (int v = 0; v < kOutputs; v += kWidth) weigh(keys, v);
+    const std::int8_t* values = call.value + head * call.depth_room() * call.padded_keys() + key * kRows;
+    for (std::int64_t i = 0; i < c.depth; i += kRows, values += kRows * call.padded_keys()) {
+      const auto add = c.depth - i > kFewRows ? add_values<kRows> : add_values<kFewRows>;
+      add(*this, values, keys / 4, sum + i * kOutputs);
     }
   }
 
-  void add_values(std::int64_t head, std::int64_t count, std::int64_t key, int keys) {
-    static const std::int32_t zeros[kOutputs] = {};
-    for (std::int64_t i = 0; i < c.padded_depth(); i += kOutputs) {
-      const std::int8_t* values =
-          call.value + (head * c.padded_depth() + i) * c.padded_keys() + key * kOutputs;
-      for (std::int64_t q = 0; q < count; q += kRows) {
-        const std::uint8_t* rows[kRows];
-        for (int r = 0; r < kRows; ++r) rows[r] = share + (q + r) * share_row;
-        std::int32_t* low = product + kRows * kOutputs;
-        product_rows<kExact>(rows, 0, keys / 4, values, zeros, 0, product, kOutputs, kAll);
-        product_rows<kExact>(rows, kKeysOfBlock, keys / 4, values, zeros, 0, low, kOutputs, kAll);
-        for (int r = 0; r < kRows; ++r) {
-          for (int v = 0; v < kOutputs; v += kWidth) {
-            const I both = (load_as<I>(product + r * kOutputs + v) << 7) + load_as<I>(low + r * kOutputs + v);
-            float* to = sum + (q + r) * sum_row + i + v;
-            store(to, load(to) * factor[q + r] + __builtin_convertvector(both, F));
-          }
-        }
-      }
+  // Scores of keys, those of `token` and on, in steps; factors of what was summed before.
+  void multiply_keys(std::int64_t token, int keys) {
+    F found[2] = {load(largest), load(largest + kWidth)};
+    const std::int8_t* rows = call.key + token * 4 * call.key_steps();
+    for (int k = 0; k < keys; k += kRows, rows += kRows * 4 * call.key_steps()) {
+      score_rows(rows, token + k, score + k * kOutputs, found);
+    }
+    for (int v = 0; v < 2; ++v) {
+      float* before = largest + v * kWidth;
+      store(factor + v * kWidth, short_power((load(before) - found[v]) * load(step + v * kWidth), 1));
+      store(before, found[v]);
     }
   }
 
-  // Scores of query `q`, sums of products, become multiples of its step.
-  void scale(const float* key_step, int keys, std::int64_t q) {
-    float* scores = score + q * score_row;
-    F most = F{} + kNoScore;
-    for (int k = 0; k < keys; k += kWidth) {
-      const F v = __builtin_convertvector(load_as<I>(scores + k), F) * load(key_step + k);
-      store(scores + k, v);
-      most = larger(v, most);
-    }
-    found[q] = largest_of(most);
+  __attribute__((noinline)) void score_rows(const std::int8_t* rows, std::int64_t token, float* scores,
+                                            F (&found)[2]) const {
+    F most[2] = {found[0], found[1]};
+    const float* key_step = call.key_step + token;
+    const std::int32_t* starts = call.start + token;
+    const auto put = [&](int r, int v, I sum) {
+      const F value = __builtin_convertvector(sum + starts[r], F) * key_step[r];
+      store(scores + r * kOutputs + v * kWidth, value);
+      most[v] = larger(value, most[v]);
+    };
+    multiply_columns(rows, query, static_cast<int>(call.key_steps()), put,
+                     std::make_integer_sequence<int, kRows>{});
+    found[0] = most[0];
+    found[1] = most[1];
   }
 
-  // Scores become shares. Their bytes are in the order in which whole vectors give them.
-  void weigh(int keys, std::int64_t q) {
-    const float* scores = score + q * score_row;
-    std::uint8_t* to = share + q * share_row;
-    const F now = F{} + largest[q], wide = F{} + step[q];
+  // Scores of kWidth queries become shares, and these bytes.
+  void weigh(int keys, int v) {
+    const float* scores = score + v;
+    std::int8_t* to = share + 4 * v;
+    const F now = load(largest + v), wide = load(step + v);
     I total = {};
-    for (int k = 0; k < keys; k += kBytes, to += kBytes) {
+    for (int k = 0; k < keys; k += 4, to += 4 * kOutputs) {
       I part[4];
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        const F exponent = (load(scores + k + i * kWidth) - now) * wide;
-        part[i] = rounded(short_power(exponent) * static_cast<float>(kShareTop));
+        const F exponent = (load(scores + (k + i) * kOutputs) - now) * wide;
+        part[i] = rounded(short_power(exponent, kShareTop));
         total += part[i];
       }
       const I even = part[0] | part[2] << 16, odd = part[1] | part[3] << 16, half = I{} + 0x7F007F;
       store_as(to, (even >> 7 & half) | (odd >> 7 & half) << 8);
-      store_as(to + kKeysOfBlock, (even & half) | (odd & half) << 8);
+      store_as(to + kKeysOfBlock * kOutputs, (even & half) | (odd & half) << 8);
     }
-    weight[q] = weight[q] * factor[q] + static_cast<float>(sum_of(total));
+    store(weight + v, load(weight + v) * load(factor + v) + __builtin_convertvector(total, F));
+  }
+
+  // kCount channels of values by the shares of 4 * steps keys.
+  template <int kCount>
+  __attribute__((noinline)) static void add_values(const QuantizedAttentionBlock& block, const std::int8_t* values,
+                                                   int steps, float* sums) {
+    constexpr std::make_integer_sequence<int, kCount> kAll{};
+    const auto keep = [&](int r, int v, I part) {
+      store_as(block.upper + r * kOutputs + v * kWidth, part << 7);
+    };
+    const auto add = [&](int r, int v, I part) {
+      const std::int64_t at = r * kOutputs + v * kWidth;
+      const F both = __builtin_convertvector(load_as<I>(block.upper + at) + part, F);
+      store(sums + at, load(sums + at) * load(block.factor + v * kWidth) + both);
+    };
+    multiply_columns(values, block.share, steps, keep, kAll);
+    multiply_columns(values, block.share + kKeysOfBlock * kOutputs, steps, add, kAll);
+  }
+
+  // Sums become values of `count` queries, from channel `column` of means and steps on.
+  void finish(std::int64_t column, float* y, std::int64_t count) {
+    const float* value_step = call.value_step + column;
+    float wrong = 0;  // not a number where a key is none
+    for (std::int64_t i = 0; i < c.depth; ++i) wrong += call.key_mean[column + i] * 0;
+    for (int v = 0; v < kOutputs; v += kWidth) {
+      const F part = 1.0f / (load(weight + v) + load(step + v) * 0.0f + wrong);
+      for (std::int64_t i = 0; i < c.depth; ++i) {
+        float* at = sum + i * kOutputs + v;
+        store(at, load(at) * part * value_step[i]);
+      }
+    }
+    float lines[kWidth * kWidth];
+    for (std::int64_t q = 0; q < count; q += kWidth) {
+      for (std::int64_t i = 0; i < c.depth; i += kWidth) {
+        transpose_square(sum + i * kOutputs + q, kOutputs, lines, kWidth, false);
+        for (int n = 0; n < kWidth && q + n < count; ++n) {
+          store_some(y + (q + n) * call.row() + i, load(lines + n * kWidth), c.depth - i);
+        }
+      }
+    }
   }
 };
 
@@ -182,4 +206,4 @@ void run_quantized_attention(const QuantizedAttentionCall& call, std::int64_t fi
 }
 
 constexpr QuantizedAttentionKernels kQuantizedAttentionKernels = {
-    QuantizedAttentionBlock::bytes, measure_columns, pack_codes, run_quantized_attention};
+    kOutputs, QuantizedAttentionBlock::bytes, measure_columns, pack_codes, run_quantized_attention};

@@ -1,10 +1,8 @@
 // Vectors of floats and of integers. Included, inside an anonymous namespace, by one file per
-// instruction set, which defines F, a vector of kWidth floats.
+// instruction set, which defines F, a vector of kWidth floats, and I, of as many integers.
 //
 // No function here may have external linkage: the copy that the linker kept could be one that
 // the CPU cannot run.
-
-typedef std::int32_t I __attribute__((vector_size(4 * kWidth)));
 
 template <class V, class T>
 ALWAYS_INLINE V load_as(const T* p) {

@@ -1,6 +1,10 @@
 // Sums of products of bytes on x86. Included after Dotted, pairs_of_bytes (unsigned codes by signed weights)
 // and pairs_of_words, which add two neighbouring products.
 
+ALWAYS_INLINE Dotted four_weights(const std::int8_t* p) {
+  return four_codes(reinterpret_cast<const std::uint8_t*>(p));
+}
+
 constexpr bool kSigned = false;
 constexpr int kMostCode = 255;
 
