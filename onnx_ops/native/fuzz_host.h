@@ -20,7 +20,12 @@ struct OrtValue {
   OrtTensorTypeAndShapeInfo info;
   std::vector<unsigned char> data;
 };
+struct OrtAllocator {
+  quantface::ort::Allocator functions;
+  bool refuses;
+};
 struct OrtKernelInfo {
+  bool refuse_memory = false;
   std::map<std::string, std::int64_t> attributes;
   std::map<std::string, float> floats;
   std::map<std::string, std::vector<std::int64_t>> lists;
@@ -49,7 +54,7 @@ struct OrtSessionOptions {
 
 namespace fuzz {
 
-extern long alive;  // statuses and infos that nobody released
+extern long alive;  // statuses, infos and memory that nobody released
 
 std::size_t bytes_of(int element, std::size_t values);
 std::size_t count(const std::vector<std::int64_t>& dims);

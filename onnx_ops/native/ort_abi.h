@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+struct OrtAllocator;
 struct OrtApi;
 struct OrtCustomOpDomain;
 struct OrtEnv;
@@ -100,6 +101,7 @@ struct ApiBase {
   X(ReleaseTensorTypeAndShapeInfo, 99, void, (OrtTensorTypeAndShapeInfo*))                        \
   X(ReleaseSessionOptions, 100, void, (OrtSessionOptions*))                                       \
   X(ReleaseCustomOpDomain, 101, void, (OrtCustomOpDomain*))                                       \
+  X(ReleaseAllocator, 132, void, (OrtAllocator*))                                                 \
   X(KernelInfoGetAttributeArray_int64, 163, OrtStatus*,                                           \
     (const OrtKernelInfo*, const char*, std::int64_t*, std::size_t*))                             \
   X(RegisterCustomOpsLibrary_V2, 228, OrtStatus*, (OrtSessionOptions*, const char*))              \
@@ -117,10 +119,11 @@ struct ApiBase {
   X(ReadOpAttr, 272, OrtStatus*,                                                                  \
     (const OrtOpAttr*, int, void*, std::size_t, std::size_t*))                             \
   X(KernelContext_ParallelFor, 274, OrtStatus*,                                                   \
-    (const OrtKernelContext*, void (*)(void*, std::size_t), std::size_t, std::size_t, void*))
+    (const OrtKernelContext*, void (*)(void*, std::size_t), std::size_t, std::size_t, void*))     \
+  X(KernelInfoGetAllocator, 278, OrtStatus*, (const OrtKernelInfo*, int, OrtAllocator**))
 
 constexpr int kIntAttribute = 1, kIntsAttribute = 2;
-constexpr std::size_t kSlots = 275;  // the table is at least this long
+constexpr std::size_t kSlots = 279;  // the table is at least this long
 
 // The table: api.CreateStatus(code, message), and so on.
 class Api {
@@ -140,6 +143,13 @@ class Api {
  private:
   using Slot = void (*)();
   const Slot* table_ = nullptr;
+};
+
+// What an OrtAllocator begins with.
+struct Allocator {
+  std::uint32_t version;
+  void* (*Alloc)(OrtAllocator*, std::size_t);
+  void (*Free)(OrtAllocator*, void*);
 };
 
 // How an operator is described to ONNX Runtime; the fields that version 20 knows.

@@ -76,6 +76,11 @@ CHECK_FIELD(ReleaseMayInplace)
 CHECK_FIELD(GetAliasMap)
 CHECK_FIELD(ReleaseAliasMap)
 
+static_assert(offsetof(OrtAllocator, Alloc) == offsetof(ort::Allocator, Alloc));
+static_assert(offsetof(OrtAllocator, Free) == offsetof(ort::Allocator, Free));
+static_assert(kSame<decltype(ort::Allocator::Alloc), decltype(OrtAllocator::Alloc)>);
+static_assert(kSame<decltype(ort::Allocator::Free), decltype(OrtAllocator::Free)>);
+
 static_assert(offsetof(OrtApiBase, GetApi) == offsetof(ort::ApiBase, get_api));
 static_assert(offsetof(OrtApiBase, GetVersionString) == offsetof(ort::ApiBase, get_version_string));
 

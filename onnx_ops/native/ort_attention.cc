@@ -4,9 +4,7 @@
 namespace quantface {
 namespace {
 
-struct Kernel {
-  Api api;
-  const Kernels* kernels = nullptr;
+struct Kernel : KernelBase {
   std::int64_t heads = 0;
   bool quantize = false;
 
@@ -64,33 +62,34 @@ OrtStatus* read(const Api& api, const OrtKernelContext* context, std::int64_t he
   return nullptr;
 }
 
-OrtStatus* compute_floats(const Api& api, const OrtKernelContext* context, const AttentionKernels& kernels,
-                          bool threads, AttentionCall* call) {
+OrtStatus* compute_floats(const Kernel& kernel, const OrtKernelContext* context, bool threads,
+                          AttentionCall* call) {
+  const AttentionKernels& kernels = kernel.kernels->attention;
   const std::int64_t heads = call->images * call->heads, keys = heads * call->padded_keys() * call->depth;
   const std::int64_t values = heads * call->keys * call->padded_depth();
-  const Memory memory(sizeof(float) * static_cast<std::size_t>(keys + values));
-  if (memory.data == nullptr) return out_of_memory(api);
+  const Memory memory(kernel, sizeof(float) * static_cast<std::size_t>(keys + values));
+  if (memory.data == nullptr) return out_of_memory(kernel.api);
   call->packed_key = static_cast<float*>(memory.data);
   call->packed_value = call->packed_key + keys;
   const Work<AttentionCall> work = {*call, kernels.pack, kernels.run};
-  RETURN_IF_ERROR(run_items(api, context, &work, take_step<AttentionCall>, call->packs(), 1, threads));
-  return run_items(api, context, &work, run<AttentionCall>, call->blocks(), kernels.scratch_bytes(*call),
+  RETURN_IF_ERROR(run_items(kernel.api, context, &work, take_step<AttentionCall>, call->packs(), 1, threads));
+  return run_items(kernel.api, context, &work, run<AttentionCall>, call->blocks(), kernels.scratch_bytes(*call),
                    threads);
 }
 
-OrtStatus* compute_integers(const Api& api, const OrtKernelContext* context,
-                            const QuantizedAttentionKernels& kernels, bool threads,
+OrtStatus* compute_integers(const Kernel& kernel, const OrtKernelContext* context, bool threads,
                             const AttentionCall& sizes) {
   using Call = QuantizedAttentionCall;
+  const QuantizedAttentionKernels& kernels = kernel.kernels->quantized_attention;
   Call call{};
   call.sizes = sizes;
   const std::int64_t tokens = call.tokens(), columns = call.columns(), heads = sizes.images * sizes.heads;
   const std::int64_t keys = tokens * call.key_steps() * 4;
   const std::int64_t values = heads * call.depth_room() * call.padded_keys();
   const std::int64_t blocks = heads * ((sizes.queries + kernels.queries - 1) / kernels.queries);
-  const Memory memory(static_cast<std::size_t>(keys + values) +
+  const Memory memory(kernel, static_cast<std::size_t>(keys + values) +
                       sizeof(float) * static_cast<std::size_t>(2 * (tokens + columns)));
-  if (memory.data == nullptr) return out_of_memory(api);
+  if (memory.data == nullptr) return out_of_memory(kernel.api);
   call.key_step = static_cast<float*>(memory.data);
   call.start = reinterpret_cast<std::int32_t*>(call.key_step + tokens);
   call.key = reinterpret_cast<std::int8_t*>(call.start + tokens);
@@ -98,10 +97,10 @@ OrtStatus* compute_integers(const Api& api, const OrtKernelContext* context,
   call.key_mean = reinterpret_cast<float*>(call.value + values);
   call.value_step = call.key_mean + columns;
   Work<Call> work = {call, kernels.measure, kernels.run};
-  RETURN_IF_ERROR(run_items(api, context, &work, take_step<Call>, call.column_blocks(), 1, threads));
+  RETURN_IF_ERROR(run_items(kernel.api, context, &work, take_step<Call>, call.column_blocks(), 1, threads));
   work.step = kernels.pack;
-  RETURN_IF_ERROR(run_items(api, context, &work, take_step<Call>, call.packs(), 1, threads));
-  return run_items(api, context, &work, run<Call>, blocks, kernels.scratch_bytes(call), threads);
+  RETURN_IF_ERROR(run_items(kernel.api, context, &work, take_step<Call>, call.packs(), 1, threads));
+  return run_items(kernel.api, context, &work, run<Call>, blocks, kernels.scratch_bytes(call), threads);
 }
 
 OrtStatus* compute(void* self, OrtKernelContext* context) {
@@ -115,9 +114,8 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   if (y == nullptr || shape.count() == 0) return nullptr;
   call.y = static_cast<float*>(y);
   const bool threads = shape.count() * call.keys > kInlineValues;
-  const Kernels& kernels = *kernel.kernels;
-  return kernel.quantize ? compute_integers(api, context, kernels.quantized_attention, threads, call)
-                         : compute_floats(api, context, kernels.attention, threads, &call);
+  return kernel.quantize ? compute_integers(kernel, context, threads, call)
+                         : compute_floats(kernel, context, threads, &call);
 }
 
 }  // namespace

@@ -106,8 +106,8 @@ OrtStatus* run_slab(const ConvKernel& kernel, const OrtKernelContext* context, v
 
 OrtStatus* run_conv(const ConvKernel& kernel, const OrtKernelContext* context, ConvCall* call) {
   const Api& api = kernel.api;
-  const Memory padded(padded_bytes(*call) + 64), low(low_bytes(*call) + 64);
-  const Memory band(band_bytes(*call) + 64);
+  const Memory padded(kernel, padded_bytes(*call) + 64), low(kernel, low_bytes(*call) + 64);
+  const Memory band(kernel, band_bytes(*call) + 64);
   if (padded.data == nullptr || low.data == nullptr || band.data == nullptr) return out_of_memory(api);
   call->padded = static_cast<std::uint8_t*>(padded.data);
   call->pixels = pad_items(*call) > 0 ? call->padded : call->codes;

@@ -24,9 +24,7 @@ struct Inputs {
   const Input& operator[](Role role) const { return of[role]; }
 };
 
-struct ConvKernel {
-  Api api;
-  const Kernels* kernels = nullptr;
+struct ConvKernel : KernelBase {
   bool linear = false;
   bool branch = false;
   Stored stored = Stored::kBytes;

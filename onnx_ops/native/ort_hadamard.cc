@@ -15,9 +15,7 @@ int onnx_type(Element e) {
   }
 }
 
-struct Kernel {
-  Api api;
-  const Kernels* kernels = nullptr;
+struct Kernel : KernelBase {
   Plan plan;
   Element x_type = Element::kFloat;
   Element y_type = Element::kFloat;
@@ -143,7 +141,7 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   }
   set_images(kernel, x.shape, axis, &r);
   const std::size_t gains_bytes = 2 * sizeof(float) * static_cast<std::size_t>(n);
-  const Memory memory(gains_bytes + moments_bytes(norm));
+  const Memory memory(kernel, gains_bytes + moments_bytes(norm));
   if (memory.data == nullptr) return out_of_memory(api);
   float* gains = static_cast<float*>(memory.data);
   set_gains(d.as<float>(), static_cast<double>(r.grid.scale), gains, &r);

@@ -88,28 +88,43 @@ OrtStatus* get_output(const Api& api, OrtKernelContext* context, std::size_t ind
   return value == nullptr ? nullptr : api.GetTensorMutableData(value, data);
 }
 
-namespace {
-
-// Null without memory.
-void* allocate(std::size_t bytes) {
-  void* memory = nullptr;
-  return posix_memalign(&memory, 64, bytes) == 0 ? memory : nullptr;
+OrtStatus* Arena::init(const Api& api, const OrtKernelInfo* info) {
+  api_ = api;
+  return api.KernelInfoGetAllocator(info, int{ort::kDefaultMemory}, &allocator_);
 }
 
-}  // namespace
+Arena::~Arena() {
+  if (allocator_ != nullptr) api_.ReleaseAllocator(allocator_);
+}
 
-Memory::Memory(std::size_t bytes) : data(allocate(bytes)) {}
+// ONNX Runtime says nothing about alignment: what it gave stands before what is taken. Where it has no memory it may
+// throw, so that only the thread that it called may ask.
+void* Arena::take(std::size_t bytes) const {
+  constexpr std::size_t kAligned = 64;
+  void* given = reinterpret_cast<const ort::Allocator*>(allocator_)->Alloc(allocator_, bytes + kAligned);
+  if (given == nullptr) return nullptr;
+  const auto address = reinterpret_cast<std::uintptr_t>(given);
+  void** memory = reinterpret_cast<void**>((address / kAligned + 1) * kAligned);
+  memory[-1] = given;
+  return memory;
+}
 
-Memory::~Memory() { std::free(data); }
+void Arena::give(void* memory) const {
+  if (memory == nullptr) return;
+  void* given = static_cast<void**>(memory)[-1];
+  reinterpret_cast<const ort::Allocator*>(allocator_)->Free(allocator_, given);
+}
 
-OrtStatus* choose_kernels(const Api& api, const Kernels** kernels) {
+OrtStatus* KernelBase::start(const Api& table, const OrtKernelInfo* info) {
+  api = table;
+  RETURN_IF_ERROR(arena.init(api, info));
   const char* wanted = std::getenv("QUANTFACE_ISA");
   if (wanted == nullptr || *wanted == '\0') {
-    *kernels = supported_kernels(0);
+    kernels = supported_kernels(0);
     return nullptr;
   }
-  for (int i = 0; (*kernels = supported_kernels(i)) != nullptr; ++i) {
-    if (std::strcmp((*kernels)->name, wanted) == 0) return nullptr;
+  for (int i = 0; (kernels = supported_kernels(i)) != nullptr; ++i) {
+    if (std::strcmp(kernels->name, wanted) == 0) return nullptr;
   }
   return invalid(api, "QUANTFACE_ISA is %s, which this CPU or this library does not have", wanted);
 }
@@ -131,7 +146,8 @@ class Scratch {
       if (piece.load() == nullptr) continue;
       if (void* found = piece.exchange(nullptr)) return found;
     }
-    return allocate(bytes_);
+    void* memory = nullptr;
+    return posix_memalign(&memory, 64, bytes_) == 0 ? memory : nullptr;
   }
 
   void give(void* memory) {

@@ -71,16 +71,40 @@ OrtStatus* read_input(const Api& api, const OrtKernelContext* context, std::size
 OrtStatus* get_output(const Api& api, OrtKernelContext* context, std::size_t index,
                       const Shape& shape, void** data);
 
-struct Memory {
-  void* data = nullptr;
+// Memory of the session: its arena keeps what is given back, so that the next call has no fresh pages to wait for.
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  ~Arena();
 
-  explicit Memory(std::size_t bytes);
-  Memory(const Memory&) = delete;
-  ~Memory();
+  OrtStatus* init(const Api& api, const OrtKernelInfo* info);
+  void* take(std::size_t bytes) const;  // aligned to 64; null without memory
+  void give(void* memory) const;
+
+ private:
+  Api api_;
+  OrtAllocator* allocator_ = nullptr;
 };
 
-// The instruction set that QUANTFACE_ISA names, or the fastest.
-OrtStatus* choose_kernels(const Api& api, const Kernels** kernels);
+// What the kernels of all operators begin with.
+struct KernelBase {
+  Api api;
+  const Kernels* kernels = nullptr;
+  Arena arena;
+
+  // Takes the instruction set that QUANTFACE_ISA names, or the fastest.
+  OrtStatus* start(const Api& table, const OrtKernelInfo* info);
+};
+
+struct Memory {
+  const Arena& arena;
+  void* data;
+
+  Memory(const KernelBase& kernel, std::size_t bytes) : arena(kernel.arena), data(arena.take(bytes)) {}
+  Memory(const Memory&) = delete;
+  ~Memory() { arena.give(data); }
+};
 
 // Items first to last - 1 with scratch of a task's own.
 using RunItems = void (*)(const void* work, std::int64_t first, std::int64_t last, void* scratch);
@@ -130,7 +154,7 @@ struct Op {
 
 inline const Op& as_op(const ort::CustomOp* op) { return *reinterpret_cast<const Op*>(op); }
 
-// CreateKernelV2 of operators whose kernel has the fields api and kernels, and init(op, info).
+// CreateKernelV2 of operators whose kernel is a KernelBase that has init(op, info).
 template <class Kernel>
 OrtStatus* create_kernel(const ort::CustomOp* self, const OrtApi* table, const OrtKernelInfo* info,
                          void** result) {
@@ -139,8 +163,7 @@ OrtStatus* create_kernel(const ort::CustomOp* self, const OrtApi* table, const O
   void* memory = std::malloc(sizeof(Kernel));
   if (memory == nullptr) return out_of_memory(api);
   Kernel* kernel = new (memory) Kernel;
-  kernel->api = api;
-  OrtStatus* status = choose_kernels(api, &kernel->kernels);
+  OrtStatus* status = kernel->start(api, info);
   if (status == nullptr) status = kernel->init(as_op(self), info);
   if (status == nullptr) {
     *result = kernel;

@@ -44,9 +44,7 @@ OrtStatus* read_norm(const Api& api, const OrtKernelContext* context, const Norm
 
 namespace {
 
-struct Kernel {
-  Api api;
-  const Kernels* kernels = nullptr;
+struct Kernel : KernelBase {
   Norm norm;
   bool silu = false;
 
@@ -88,7 +86,7 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   RETURN_IF_ERROR(get_output(api, context, 0, x.shape, &y));
   if (y == nullptr || x.shape.count() == 0) return nullptr;
   call.y = static_cast<float*>(y);
-  const Memory memory(moments_bytes(call));
+  const Memory memory(kernel, moments_bytes(call));
   if (memory.data == nullptr) return out_of_memory(api);
   set_moments(static_cast<float*>(memory.data), &call);
   return run_all(api, context, {call, kernel.kernels->norm.run});

@@ -5,9 +5,7 @@
 namespace quantface {
 namespace {
 
-struct Kernel {
-  Api api;
-  const Kernels* kernels = nullptr;
+struct Kernel : KernelBase {
   bool normalize = false;
   float epsilon = 0;
   GridLimits limits;

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -22,6 +23,26 @@ REFUSED = (
     ERRORS.RuntimeException,  # how a status from creating a kernel arrives
 )
 FUZZ_ROUNDS = "2000"
+# Codes of 32 MiB are asked for where 16 MiB are left, twice.
+WITHOUT_MEMORY = """
+import pathlib, resource, sys
+import numpy as np
+import onnxruntime
+from onnx_ops import library
+
+options = onnxruntime.SessionOptions()
+library.register(options)
+session = onnxruntime.InferenceSession(sys.argv[1], options)
+long = np.zeros((1, 65536, 512), np.float32)
+feed = {"query": long[:, :2], "key": long, "value": long}
+used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, used + 2**24))
+for _ in range(2):
+    try:
+        session.run(None, feed)
+    except Exception as error:
+        print("Failed to allocate memory" in str(error))
+"""
 
 
 def quantize_model(ops, x):
@@ -130,6 +151,15 @@ def test_weights_of_four_bits_without_a_sign_are_refused_at_load(ops):
     weight.data_type = TensorProto.UINT4
     with pytest.raises(REFUSED, match="uint4"):
         ops.session(model)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_no_memory_is_an_error(ops, tmp_path):
+    """ONNX Runtime's allocator throws, through the library, which has no exceptions."""
+    onnx.save(ops.attention_model(1, quantized=True), tmp_path / "model.onnx")
+    command = [sys.executable, "-c", WITHOUT_MEMORY, tmp_path / "model.onnx"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "True"], done.stdout + done.stderr
 
 
 def test_an_unknown_instruction_set_is_an_error(ops, monkeypatch):
