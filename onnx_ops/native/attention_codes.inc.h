@@ -12,17 +12,6 @@ ALWAYS_INLINE F step_of(F most, F flaws, int top) {
   return most / static_cast<float>(top) + kLeastStep + flaws;
 }
 
-template <int... kAt>
-ALWAYS_INLINE F first_of(F v, std::int64_t count, std::integer_sequence<int, kAt...>) {
-  const I lanes = {kAt...};
-  return (F)((I)v & (lanes < static_cast<int>(count)));
-}
-
-// The first `count` lanes, then zeros.
-ALWAYS_INLINE F first_of(F v, std::int64_t count) {
-  return count >= kWidth ? v : first_of(v, count, std::make_integer_sequence<int, kWidth>{});
-}
-
 struct Quantized {
   float step;
   std::int32_t sum;  // of codes less their zero

@@ -42,6 +42,14 @@ ALWAYS_INLINE F larger(F a, F b) { return _mm256_max_ps(a, b); }
 
 ALWAYS_INLINE F smaller(F a, F b) { return _mm256_min_ps(a, b); }
 
+ALWAYS_INLINE __m256i lanes_below(int count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+ALWAYS_INLINE F load_part(const float* p, int count) { return _mm256_maskload_ps(p, lanes_below(count)); }
+
+ALWAYS_INLINE void store_part(float* p, F v, int count) { _mm256_maskstore_ps(p, lanes_below(count), v); }
+
 ALWAYS_INLINE I rounded(F v) { return (I)_mm256_cvtps_epi32(v); }
 
 ALWAYS_INLINE void stream(float* to, F v) { _mm256_stream_ps(to, v); }

@@ -37,6 +37,14 @@ ALWAYS_INLINE F larger(F a, F b) { return _mm512_max_ps(a, b); }
 
 ALWAYS_INLINE F smaller(F a, F b) { return _mm512_min_ps(a, b); }
 
+ALWAYS_INLINE F load_part(const float* p, int count) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), p);
+}
+
+ALWAYS_INLINE void store_part(float* p, F v, int count) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1 << count) - 1), v);
+}
+
 ALWAYS_INLINE I rounded(F v) { return (I)_mm512_cvtps_epi32(v); }
 
 ALWAYS_INLINE void stream(float* to, F v) { _mm512_stream_ps(to, v); }

@@ -37,6 +37,10 @@ void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
             transpose_bytes(corner, plane, pixel, step, 16);
             continue;
           }
+          if (channels == 8 && count == 16 && channel + 16 <= depth) {
+            transpose_bytes<8>(corner, plane, pixel, step, 16, zero);
+            continue;
+          }
           for (int i = 0; i < count; ++i) {
             for (int j = 0; j < channels; ++j) pixel[i * step + j] = corner[j * plane + i];
           }

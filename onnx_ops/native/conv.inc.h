@@ -184,43 +184,33 @@ struct ConvBlock {
   void finish_lines(int filters) {
     const std::int64_t filter = std::int64_t{filters} * kOutputs, row = plan.geometry.filters;
     const int found = existing(filters);
-    const bool whole = found == kOutputs;
     float* y = c.y + begin * row + filter;
-    float* to = whole ? y : steps;
-    const std::int64_t to_row = whole ? row : kOutputs;
-    const bool streams = whole && streams_to(y, row);
-    if (found > kWidth) {
-      finish_all_rows<2>(filter, to, to_row, streams);
-    } else {
-      finish_all_rows<1>(filter, to, to_row, streams);
-    }
-    for (std::int64_t p = 0; p < count && !whole; ++p) {
-      __builtin_memcpy(y + p * row, steps + p * kOutputs, static_cast<std::size_t>(found) * sizeof(float));
-    }
+    const auto finish = found > kWidth ? &ConvBlock::finish_all_rows<2> : &ConvBlock::finish_all_rows<1>;
+    (this->*finish)(filter, y, row, found, streams_to(y, row));
   }
 
   template <int kVectors>
-  void finish_all_rows(std::int64_t filter, float* to, std::int64_t to_row, bool streams) {
+  void finish_all_rows(std::int64_t filter, float* y, std::int64_t row, int found, bool streams) {
     std::int64_t p = 0;
     for (; p + kRows <= count; p += kRows) {
-      finish_rows<kVectors>(p, filter, to, to_row, streams, std::make_integer_sequence<int, kRows>{});
+      finish_rows<kVectors>(p, filter, y, row, found, streams, std::make_integer_sequence<int, kRows>{});
     }
     for (; p < count; ++p) {
-      finish_rows<kVectors>(p, filter, to, to_row, streams, std::make_integer_sequence<int, 1>{});
+      finish_rows<kVectors>(p, filter, y, row, found, streams, std::make_integer_sequence<int, 1>{});
     }
   }
 
   // float(sum) * multiplier + offset + up @ low of the block's rows from `p` on.
   template <int kVectors, int... R>
-  ALWAYS_INLINE void finish_rows(std::int64_t p, std::int64_t filter, float* to, std::int64_t to_row,
+  ALWAYS_INLINE void finish_rows(std::int64_t p, std::int64_t filter, float* y, std::int64_t row, int found,
                                  bool streams, std::integer_sequence<int, R...> rows) {
     const auto put = [&](int r, int v, F branch) {
       const std::int64_t at = filter + v * kWidth;
       const I sum = load_as<I>(sums + (p + r) * kOutputs + v * kWidth) + load_as<I>(plan.bias + at);
       const F product = __builtin_convertvector(sum, F) * load(plan.multiplier + at);
       const F value = product + load(plan.offset + at) + branch;
-      float* line = to + (p + r) * to_row + v * kWidth;
-      streams ? stream(line, value) : store(line, value);
+      float* to = y + (p + r) * row + v * kWidth;
+      streams ? stream(to, value) : store_some(to, value, found - v * kWidth);
     };
     float_rows<kVectors, kOutputs>(c.low + (begin + p) * c.low_row, 1, c.low_row, plan.rank, plan.up + filter * plan.rank,
                   put, rows);

@@ -81,6 +81,17 @@ inline __m512 max_floats(__m512 x, __m512 y) {
   return each<__m512, float>([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; });
 }
 
+inline __m512 first_floats(int mask, const float* from) {
+  return each<__m512, float>([&](int i) { return mask >> i & 1 ? from[i] : 0.0f; });
+}
+
+inline void store_first(float* to, int mask, __m512 x) {
+  const auto a = lanes<float>(x);
+  for (int i = 0; i < a.kCount; ++i) {
+    if (mask >> i & 1) to[i] = a.at[i];
+  }
+}
+
 inline __m512 multiply_add(__m512 x, __m512 y, __m512 z) {
   const auto a = lanes<float>(x), b = lanes<float>(y), c = lanes<float>(z);
   return each<__m512, float>([&](int i) { return __builtin_fmaf(a.at[i], b.at[i], c.at[i]); });
@@ -144,6 +155,8 @@ inline __m512i packed_bytes(__m512i x, __m512i y) {
 #define _mm512_loadu_ps(p) quantface::loaded<__m512>(p)
 #define _mm512_loadu_si512(p) quantface::loaded<__m512i>(p)
 #define _mm512_storeu_ps(p, v) (void)([&](__m512 x) { std::memcpy(p, &x, sizeof x); }(v))
+#define _mm512_maskz_loadu_ps quantface::first_floats
+#define _mm512_mask_storeu_ps quantface::store_first
 #define _mm512_stream_ps(p, v) _mm512_storeu_ps(p, v)
 #define _mm512_min_ps quantface::min_floats
 #define _mm512_max_ps quantface::max_floats

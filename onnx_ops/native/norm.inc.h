@@ -7,6 +7,29 @@ constexpr std::int64_t kLanes = 16, kParts = kLanes / kWidth;
 constexpr std::int64_t kSummed = 64 * kLanes;  // values until float sums go to double
 constexpr std::int64_t kAhead = 512;           // values fetched early
 
+// Sums of up to kSummed values less a shift, and of their squares.
+struct LaneSums {
+  F sums[kParts] = {}, squares[kParts] = {};
+
+  // What can be read ends at `last`.
+  ALWAYS_INLINE LaneSums(const float* x, std::int64_t count, float shift, const float* last) {
+    const auto take = [&](int part, F v) {
+      sums[part] += v;
+      squares[part] += v * v;
+    };
+    std::int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+      __builtin_prefetch(x + i + kAhead);
+#pragma GCC unroll 4
+      for (int part = 0; part < kParts; ++part) take(part, load(x + i + part * kWidth) - shift);
+    }
+#pragma GCC unroll 4
+    for (int part = 0; part < kParts; ++part, i += kWidth) {
+      if (i < count) take(part, first_of(load_until(x + i, last) - shift, count - i));
+    }
+  }
+};
+
 struct Moments {
   double sum = 0, squares = 0;  // of x - shift
 };
@@ -14,27 +37,10 @@ struct Moments {
 Moments moments(const float* x, std::int64_t count, float shift) {
   Moments total;
   for (std::int64_t begin = 0; begin < count; begin += kSummed) {
-    const std::int64_t end = count - begin < kSummed ? count : begin + kSummed;
-    F sums[kParts] = {}, squares[kParts] = {};
-    std::int64_t i = begin;
-    for (; i + kLanes <= end; i += kLanes) {
-      __builtin_prefetch(x + i + kAhead);
-#pragma GCC unroll 4
-      for (int part = 0; part < kParts; ++part) {
-        const F v = load(x + i + part * kWidth) - shift;
-        sums[part] += v;
-        squares[part] += v * v;
-      }
-    }
-    for (; i < end; ++i) {
-      const int lane = static_cast<int>(i % kLanes);
-      const float v = x[i] - shift;
-      sums[lane / kWidth][lane % kWidth] += v;
-      squares[lane / kWidth][lane % kWidth] += v * v;
-    }
+    const LaneSums lanes(x + begin, count - begin < kSummed ? count - begin : kSummed, shift, x + count);
     for (int lane = 0; lane < kLanes; ++lane) {
-      total.sum += static_cast<double>(sums[lane / kWidth][lane % kWidth]);
-      total.squares += static_cast<double>(squares[lane / kWidth][lane % kWidth]);
+      total.sum += static_cast<double>(lanes.sums[lane / kWidth][lane % kWidth]);
+      total.squares += static_cast<double>(lanes.squares[lane / kWidth][lane % kWidth]);
     }
   }
   return total;

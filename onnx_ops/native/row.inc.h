@@ -32,20 +32,69 @@ ALWAYS_INLINE void put_row(const RowCall& c, const Grid& grid, std::int64_t row,
   }
 }
 
+constexpr std::int64_t kShortRow = 128;  // channels up to which rows are measured together: of longer ones the
+                                         // next would not be fetched in time
+
+// Means of the rows from `first` on, and what differences from them are multiplied by. Of short rows there are up to
+// kWidth: lanes are rows once their sums have changed places, and no row waits for the one before.
+struct RowMoments {
+  std::int64_t count = 1;
+  float centre[kWidth], factor[kWidth];
+
+  RowMoments(const RowCall& c, std::int64_t first, std::int64_t last) {
+    const float* x = c.x + first * c.channels;
+    if (c.channels > kShortRow) {
+      set(c, 0, x[0], moments(x, c.channels, x[0]));
+    } else {
+      count = last - first < kWidth ? last - first : kWidth;
+      set_short(c, x);
+    }
+  }
+
+  void set_short(const RowCall& c, const float* x) {
+    float rows[2][kWidth * kLanes] = {};
+    for (std::int64_t r = 0; r < count; ++r) {
+      const float* row = x + r * c.channels;
+      const LaneSums lanes(row, c.channels, row[0], c.x + c.rows * c.channels);
+      __builtin_memcpy(rows[0] + r * kLanes, lanes.sums, sizeof lanes.sums);
+      __builtin_memcpy(rows[1] + r * kLanes, lanes.squares, sizeof lanes.squares);
+    }
+    double sums[kWidth] = {}, squares[kWidth] = {};
+    add_columns(rows[0], sums);
+    add_columns(rows[1], squares);
+    for (std::int64_t r = 0; r < count; ++r) set(c, r, x[r * c.channels], {sums[r], squares[r]});
+  }
+
+  ALWAYS_INLINE void set(const RowCall& c, std::int64_t r, float shift, Moments total) {
+    const double channels = static_cast<double>(c.channels), mean = total.sum / channels;
+    const double spread = total.squares / channels - mean * mean, variance = spread > 0 ? spread : 0;
+    centre[r] = static_cast<float>(mean + static_cast<double>(shift));
+    factor[r] = static_cast<float>(1 / __builtin_sqrt(variance + static_cast<double>(c.epsilon)));
+  }
+
+  static void add_columns(const float* rows, double* sums) {
+    float columns[kLanes * kWidth];
+    for (int lane = 0; lane < kLanes; lane += kWidth) {
+      transpose_square(rows + lane, kLanes, columns + lane * kWidth, kWidth, false);
+    }
+    for (int lane = 0; lane < kLanes; ++lane) {
+      for (int r = 0; r < kWidth; ++r) sums[r] += static_cast<double>(columns[lane * kWidth + r]);
+    }
+  }
+};
+
 void run_layer_norm(const RowCall& c, std::int64_t first, std::int64_t last) {
   const Grid grid(c.grid);
   const float* end = c.x + c.rows * c.channels;
-  for (std::int64_t row = first; row < last; ++row) {
-    const float* x = c.x + row * c.channels;
-    const Moments total = moments(x, c.channels, x[0]);
-    const double count = static_cast<double>(c.channels), mean = total.sum / count;
-    const double spread = total.squares / count - mean * mean, variance = spread > 0 ? spread : 0;
-    const float centre = static_cast<float>(mean + static_cast<double>(x[0]));
-    const float factor = static_cast<float>(1 / __builtin_sqrt(variance + static_cast<double>(c.epsilon)));
-    put_row(c, grid, row, [&](std::int64_t i) {
-      const F normal = (load_until(x + i, end) - centre) * factor;
-      return normal * load_until(c.gamma + i, c.gamma + c.channels) + load_until(c.beta + i, c.beta + c.channels);
-    });
+  for (std::int64_t row = first; row < last;) {
+    const RowMoments rows(c, row, last);
+    for (std::int64_t r = 0; r < rows.count; ++r, ++row) {
+      const float* x = c.x + row * c.channels;
+      put_row(c, grid, row, [&](std::int64_t i) {
+        const F normal = (load_until(x + i, end) - rows.centre[r]) * rows.factor[r];
+        return normal * load_until(c.gamma + i, c.gamma + c.channels) + load_until(c.beta + i, c.beta + c.channels);
+      });
+    }
   }
 }
 

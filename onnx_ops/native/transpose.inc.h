@@ -55,12 +55,16 @@ ALWAYS_INLINE void transpose_square(const float* from, std::ptrdiff_t from_row, 
   for (int i = 0; i < kWidth; ++i) streams ? stream(to + i * to_row, a[i]) : store(to + i * to_row, a[i]);
 }
 
-// The same of bytes, for i below count and j below 16.
+// The same of bytes, for i below count and j below 16: of rows from kRows on, `fill`.
+template <int kRows = 16>
 ALWAYS_INLINE void transpose_bytes(const std::uint8_t* from, std::ptrdiff_t from_row,
-                                   std::uint8_t* to, std::ptrdiff_t to_row, int count) {
+                                   std::uint8_t* to, std::ptrdiff_t to_row, int count, int fill = 0) {
   Bytes a[16], b[16];
 #pragma GCC unroll 16
-  for (int j = 0; j < 16; ++j) __builtin_memcpy(&a[j], from + j * from_row, 16);
+  for (int j = 0; j < 16; ++j) {
+    a[j] = Bytes{} + static_cast<std::uint8_t>(fill);
+    if (j < kRows) __builtin_memcpy(&a[j], from + j * from_row, 16);
+  }
 #pragma GCC unroll 4
   for (int round = 0; round < 4; ++round) {
 #pragma GCC unroll 8

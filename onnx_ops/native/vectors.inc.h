@@ -1,5 +1,7 @@
 // Vectors of floats and of integers. Included, inside an anonymous namespace, by one file per
-// instruction set, which defines F, a vector of kWidth floats, and I, of as many integers.
+// instruction set, which defines F, a vector of kWidth floats, I, of as many integers, and
+//
+//   load_part, store_part   the first `count` lanes, fewer than all; the others are zeros, and not stored
 //
 // No function here may have external linkage: the copy that the linker kept could be one that
 // the CPU cannot run.
@@ -25,14 +27,22 @@ ALWAYS_INLINE F absolute(F v) { return (F)((I)v & 0x7FFFFFFF); }
 // What lies from p on, zeros from `end` on.
 ALWAYS_INLINE F load_until(const float* p, const float* end) {
   if (end - p >= kWidth) return load(p);
-  F v = {};
-  if (end > p) __builtin_memcpy(&v, p, static_cast<std::size_t>(end - p) * sizeof(float));
-  return v;
+  return end > p ? load_part(p, static_cast<int>(end - p)) : F{};
+}
+
+template <int... kAt>
+ALWAYS_INLINE F first_of(F v, std::int64_t count, std::integer_sequence<int, kAt...>) {
+  const I lanes = {kAt...};
+  return (F)((I)v & (lanes < static_cast<int>(count)));
+}
+
+// The first `count` lanes, then zeros.
+ALWAYS_INLINE F first_of(F v, std::int64_t count) {
+  return count >= kWidth ? v : first_of(v, count, std::make_integer_sequence<int, kWidth>{});
 }
 
 ALWAYS_INLINE void store_some(float* p, F v, std::int64_t count) {
-  if (count >= kWidth) return store(p, v);
-  __builtin_memcpy(p, &v, static_cast<std::size_t>(count) * sizeof(float));
+  count >= kWidth ? store(p, v) : store_part(p, v, static_cast<int>(count));
 }
 
 // What `both` makes of all lanes, by halves.
