@@ -1,33 +1,24 @@
 // The branch's first factor, down * x, by blocks of pixels or of Winograd tiles. Included after
 // winograd.inc.h.
 
-// Columns first + stride * i of one row of x, 0 outside of it.
-void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t stride,
-            std::int64_t count, float* to) {
+// Columns first + i of one row of x, 0 outside of it.
+void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t count, float* to) {
   std::int64_t i = 0;
-  for (; i < count && first + stride * i < 0; ++i) to[i] = 0;
-  std::int64_t inside = first >= width ? 0 : (width - 1 - first) / stride + 1;
-  if (inside > count) inside = count;
-  if (stride == 1 && inside > i) {
+  for (; i < count && first + i < 0; ++i) to[i] = 0;
+  const std::int64_t inside = width - first < count ? width - first : count;
+  if (inside > i) {
     __builtin_memcpy(to + i, row + first + i, static_cast<std::size_t>(inside - i) * sizeof(float));
     i = inside;
   }
-  constexpr std::make_integer_sequence<int, kWidth> kAll{};
-  for (; stride == 2 && i + kWidth <= inside && first + 2 * (i + kWidth) <= width; i += kWidth) {
-    const float* from = row + first + 2 * i;
-    store(to + i, in_order<2>(every_second<0>(load(from), load(from + kWidth), kAll), kAll));
-  }
-  for (; i < inside; ++i) to[i] = row[first + stride * i];
   for (; i < count; ++i) to[i] = 0;
 }
 
 // The same of a row each of whose values stands for two.
-void gather_twice(const float* row, std::int64_t width, std::int64_t first, std::int64_t stride,
-                  std::int64_t count, float* to) {
+void gather_twice(const float* row, std::int64_t width, std::int64_t first, std::int64_t count, float* to) {
   constexpr std::make_integer_sequence<int, kWidth> kAll{};
   for (std::int64_t i = 0; i < count;) {
-    const std::int64_t at = first + stride * i;
-    if (stride == 1 && at >= 0 && at % 2 == 0 && i + 2 * kWidth <= count &&
+    const std::int64_t at = first + i;
+    if (at >= 0 && at % 2 == 0 && i + 2 * kWidth <= count &&
         at + 2 * kWidth <= 2 * width) {
       const F values = load(row + at / 2);
       store(to + i, every_value_twice<0>(values, kAll));
@@ -41,13 +32,13 @@ void gather_twice(const float* row, std::int64_t width, std::int64_t first, std:
 
 template <int kVectors>
 struct BranchBlock {
-  static constexpr int kRanks = kVectors * kWidth;
+  static constexpr int kRanks = kVectors * kWidth, kPixels = kTaken<kVectors>;
 
   const ConvCall& c;
   const ConvPlan& plan;
   const ConvGeometry& g;
-  float* values;  // (positions or 1, branch_plane): kBranchChannels x low_block transformed, or one tap's
-  float* sums;    // (positions or 1, low_block, kRanks)
+  float* values;  // (positions, branch_plane): kBranchChannels x low_block transformed; taps: what is gathered
+  float* sums;    // (positions, low_block, kRanks)
   float* lines;   // (tile + 2, branch_line): rows of x
   std::int64_t begin = 0, count = 0, columns = 0;
 
@@ -77,15 +68,114 @@ struct BranchBlock {
     }
   }
 
+  // Tap by tap, kTaken pixels at once.
   void run_taps(int block) {
+    const auto run = g.stride[1] == 2 ? &BranchBlock::run_pixels<2> : &BranchBlock::run_pixels<1>;
+    for (std::int64_t p = 0; p < count; p += kPixels) {
+      const std::int64_t left = count - p;
+      (this->*run)(block, begin + p, left < kPixels ? left : kPixels);
+    }
+  }
+
+  // Where the values that one tap sees are: from one channel to the next, and their weights.
+  struct Seen {
+    const float* from;
+    std::int64_t row;
+    const float* weights;
+  };
+
+  // The values of some pixels lie kStep floats apart: in x, or gathered so where not all of them are in one row of it.
+  template <int kStep>
+  void run_pixels(int block, std::int64_t pixel, std::int64_t pixels) {
+    float* low = c.low + pixel * c.low_row + block * kRanks;
+    const int taps = plan.branch_positions;
+    std::int64_t at[kMaxTaps][kPixels];
+    bool is_row[kMaxTaps];
+    for (int tap = 0; tap < taps; ++tap) is_row[tap] = find<kStep>(tap, pixel, pixels, at[tap]);
     for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
       const int depth = depth_at(channel);
-      for (int p = 0; p < plan.branch_positions; ++p) {
-        collect(p, channel, depth);
-        multiply(block, p, 0, channel, depth, p > 0 || channel > 0);
+      Seen seen[kMaxTaps];
+      for (int tap = 0; tap < taps; ++tap) {
+        const float* weights = plan.down + ((std::int64_t{block} * taps + tap) * g.channels + channel) * kRanks;
+        if (is_row[tap]) {
+          seen[tap] = {plane_of(channel) + at[tap][0], c.height * c.width, weights};
+          continue;
+        }
+        constexpr std::int64_t kRow = kPixels * kStep;
+        float* to = values + tap * kBranchChannels * kRow;
+        seen[tap] = {to, kRow, weights};
+        for (int k = 0; k < depth; ++k, to += kRow) {
+          const float* plane = plane_of(channel + k);
+          for (int p = 0; p < kPixels; ++p) to[p * kStep] = at[tap][p] < 0 ? 0 : plane[at[tap][p]];
+        }
+      }
+      if (pixels == kPixels) {
+        add_taps<kStep>(seen, taps, depth, channel > 0, low, c.low_row, std::make_integer_sequence<int, kPixels>{});
+        continue;
+      }
+      add_taps<kStep>(seen, taps, depth, channel > 0, sums, kRanks, std::make_integer_sequence<int, kPixels>{});
+      for (std::int64_t p = 0; p < pixels; ++p) {
+        __builtin_memcpy(low + p * c.low_row, sums + p * kRanks, kRanks * sizeof(float));
       }
     }
-    finish_pixels(block);
+  }
+
+  // Where in a plane of x a tap sees the pixels from `pixel` on, below 0 where it sees none; whether they lie kStep
+  // floats apart.
+  template <int kStep>
+  bool find(int tap, std::int64_t pixel, std::int64_t pixels, std::int64_t* at) const {
+    const std::int64_t height = c.height * g.upsample, width = c.width * g.upsample;
+    std::int64_t row = pixel / columns, column = pixel % columns;
+    bool is_row = pixels == kPixels;
+    for (int p = 0; p < kPixels; ++p) {
+      const std::int64_t y = (c.row + row) * g.stride[0] + tap / g.kernel[1] - g.pads[0];
+      const std::int64_t x = column * g.stride[1] + tap % g.kernel[1] - g.pads[1];
+      const bool inside = p < pixels && y >= 0 && y < height && x >= 0 && x < width;
+      at[p] = inside ? y / g.upsample * c.width + x / g.upsample : -1;
+      is_row = is_row && inside && at[p] == at[0] + p * kStep;
+      if (++column == columns) {
+        column = 0;
+        ++row;
+      }
+    }
+    return is_row;
+  }
+
+  // out = (adds ? out : 0) + sum over taps and channels of values times weights.
+  template <int kStep, int... R>
+  static void add_taps(const Seen* seen, int taps, int depth, bool adds, float* out, std::int64_t out_row,
+                       std::integer_sequence<int, R...>) {
+    F low[kPixels] = {}, high[kPixels] = {};
+    for (const Seen* s = seen; s < seen + taps; ++s) {
+      const float* from = s->from;
+      const float* w = s->weights;
+      for (int k = 0; k < depth; ++k, from += s->row, w += kRanks) {
+        const F w0 = load(w), w1 = load(w + (kVectors - 1) * kWidth);
+        const auto add = [&](float value, F& a, F& b) {
+          const F v = value - F{};  // as in float_rows
+          add_product(a, v, w0);
+          if constexpr (kVectors == 2) add_product(b, v, w1);
+        };
+        (add(from[R * kStep], low[R], high[R]), ...);
+      }
+    }
+    const auto put = [&](float* to, F v) { store(to, adds ? load(to) + v : v); };
+    (put(out + R * out_row, low[R]), ...);
+    if constexpr (kVectors == 2) (put(out + R * out_row + kWidth, high[R]), ...);
+  }
+
+  // Whether a tap sees anything of the pixels from `pixel` on; `from` is set where that lies in x as it is needed.
+  template <int kStep>
+  bool find(int tap, std::int64_t channel, std::int64_t pixel, std::int64_t pixels, const float** from) const {
+    const std::int64_t row = pixel / columns, column = pixel % columns;
+    const bool flat = plan.branch_positions == 1 && columns == c.width && g.stride[0] == 1;
+    if (pixels < kPixels || g.upsample > 1 || (!flat && column + pixels > columns)) return true;
+    const std::int64_t y = (c.row + row) * g.stride[0] + tap / g.kernel[1] - g.pads[0];
+    const std::int64_t x = column * g.stride[1] + tap % g.kernel[1] - g.pads[1];
+    if (y < 0 || y >= c.height) return flat;
+    const bool inside = x >= 0 && x + (pixels - 1) * g.stride[1] < c.width;
+    if (flat || (inside && g.stride[1] == kStep)) *from = plane_of(channel) + y * c.width + x;
+    return true;
   }
 
   template <int kTile>
@@ -95,7 +185,7 @@ struct BranchBlock {
       const int depth = depth_at(channel);
       transform<kTile>(channel, depth);
       for (int p = 0; p < kPositions; ++p) {
-        if (!vanishes(plan, p, kTile + 2)) multiply(block, p, p, channel, depth, channel > 0);
+        if (!vanishes(plan, p, kTile + 2)) multiply(block, p, channel, depth, channel > 0);
       }
     }
     finish_tiles<kTile>(block);
@@ -110,44 +200,21 @@ struct BranchBlock {
     return c.x + (c.image * g.channels + channel) * c.height * c.width;
   }
 
-  // The products of `position`, whose values lie in plane `plane`, which are added to others or not.
-  void multiply(int block, int position, int plane, std::int64_t channel, int depth, bool adds) {
+  // The products of `position`, which are added to those of other channels or not.
+  void multiply(int block, int position, std::int64_t channel, int depth, bool adds) {
     const std::int64_t at =
         (std::int64_t{block} * plan.branch_positions + position) * g.channels + channel;
     const float scale = adds ? 1 : 0;
     for (std::int64_t t = 0; t < count; t += kTaken<kVectors>) {
-      float_product<kVectors>(values + plane * branch_plane(c) + t, c.low_block, 1, depth,
-                              plan.down + at * kRanks, scale,
-                              sums + (plane * c.low_block + t) * kRanks);
+      float_product<kVectors>(values + position * branch_plane(c) + t, c.low_block, 1, depth, plan.down + at * kRanks,
+                              scale, sums + (position * c.low_block + t) * kRanks);
     }
   }
 
-  // Columns first + stride * i of row y of what the layer sees, which exists.
-  void fetch(const float* plane, std::int64_t y, std::int64_t first, std::int64_t stride,
-             std::int64_t pixels, float* to) const {
+  // Columns first + i of row y of what the layer sees, which exists.
+  void fetch(const float* plane, std::int64_t y, std::int64_t first, std::int64_t pixels, float* to) const {
     const float* from = plane + y / g.upsample * c.width;
-    g.upsample == 1 ? gather(from, c.width, first, stride, pixels, to)
-                    : gather_twice(from, c.width, first, stride, pixels, to);
-  }
-
-  // The pixels that one tap sees.
-  void collect(int tap, std::int64_t channel, int depth) {
-    const std::int64_t dy = tap / g.kernel[1] - g.pads[0], dx = tap % g.kernel[1] - g.pads[1];
-    for (int k = 0; k < depth; ++k) {
-      const float* plane = plane_of(channel + k);
-      for (std::int64_t p = 0; p < count;) {
-        const std::int64_t row = (begin + p) / columns, column = (begin + p) % columns;
-        const std::int64_t width = columns - column < count - p ? columns - column : count - p;
-        const std::int64_t y = (c.row + row) * g.stride[0] + dy;
-        float* to = values + k * c.low_block + p;
-        if (y < 0 || y >= c.height * g.upsample) {
-          __builtin_memset(to, 0, static_cast<std::size_t>(width) * sizeof(float));
-        } else {
-          fetch(plane, y, column * g.stride[1] + dx, g.stride[1], width, to);
-        }
-        p += width;
-      }
-    }
+    g.upsample == 1 ? gather(from, c.width, first, pixels, to) : gather_twice(from, c.width, first, pixels, to);
   }
 
   // V = B^T d B of every tile, for `depth` channels.
@@ -184,7 +251,7 @@ struct BranchBlock {
           if (inside && end - from >= x + line) {  // what whole vectors read beyond is not used
             rows[i] = from + x;
           } else {
-            fetch(plane, y, x, 1, kTile * width + 2, to);
+            fetch(plane, y, x, kTile * width + 2, to);
           }
         }
         transform_run<kTile>(rows, width, values + k * c.low_block + t);
@@ -250,14 +317,6 @@ struct BranchBlock {
           }
         }
       }
-    }
-  }
-
-  void finish_pixels(int block) {
-    for (std::int64_t p = 0; p < count; ++p) {
-      const std::int64_t pixel = begin + p;
-      __builtin_memcpy(low_at(pixel / columns, pixel % columns, block), sums + p * kRanks,
-                       kRanks * sizeof(float));
     }
   }
 };

@@ -227,6 +227,7 @@ struct BranchScratch {
 };
 
 constexpr int kBranchChannels = 32;  // taken at once
+constexpr int kBranchGathered = 32;  // floats of one channel gathered for a tap, at most
 
 // Floats in a row of x under a run of tiles, with room for whole vectors.
 static inline std::int64_t branch_line(const ConvCall& call) {
@@ -241,9 +242,10 @@ static inline std::int64_t branch_plane(const ConvCall& call) {
 static inline BranchScratch branch_scratch(const ConvCall& call) {
   const std::size_t pixels = static_cast<std::size_t>(call.low_block);
   const int tile = call.plan->branch_tile;
-  const std::size_t positions = tile > 1 ? static_cast<std::size_t>(call.plan->branch_positions) : 1;
+  const std::size_t positions = static_cast<std::size_t>(call.plan->branch_positions);
+  const std::int64_t values = tile > 1 ? branch_plane(call) : kBranchChannels * kBranchGathered;
   BranchScratch layout{};
-  layout.sums = positions * static_cast<std::size_t>(branch_plane(call)) * sizeof(float);
+  layout.sums = positions * static_cast<std::size_t>(values) * sizeof(float);
   layout.rows = layout.sums + positions * pixels * static_cast<std::size_t>(call.plan->ranks) * sizeof(float);
   layout.bytes = layout.rows + static_cast<std::size_t>((tile + 2) * branch_line(call)) * sizeof(float);
   return layout;
