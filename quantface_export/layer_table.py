@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_ops import linear_prologue, prologue
+from onnx_ops import linear_prologue, prologue, scale_quantize
 from onnx_ops import quantized_conv as conv_op
 from onnx_ops import quantized_linear as linear_op
+from onnx_ops.function_body import DOMAIN
 from onnx_ops.hadamard import rotate
 from onnx_ops.integer import matmul_accumulate, quantize
 from onnx_ops.quantized_conv import ConvGrid, low_rank_branch, quantized_conv, upsample
@@ -252,9 +253,9 @@ def _records(graph: onnx.GraphProto) -> Iterator[LayerRecord]:
         rotated = rounding.op_type in ("HadamardQuantize", prologue.NAME)
         if rounding.op_type in PROLOGUES:
             source = rounding.output[0]
-        if rotated:
+        if rotated or rounding.op_type == scale_quantize.NAME:
             d = array(rounding.input[-3])
-        if rotated or rounding.op_type in PROLOGUES:
+        if rounding.domain == DOMAIN:
             top = next(a.i for a in rounding.attribute if a.name == "qmax")
         if source in producer and producer[source].op_type == "Clip":
             clip = producer[source]

@@ -13,6 +13,7 @@ namespace {
 
 // Weights of one tap above which there are no tiles of 4x4 pixels: such layers stand where images are small.
 constexpr std::int64_t kMostOfFour = 1 << 20;
+// Channels up to which there are no tiles: their transforms would cost more than they save.
 constexpr std::int64_t kFewChannels = 8;
 // Channels above which the branch's tiles are of 2x2 pixels: the factors for 4x4 would leave the cache.
 constexpr std::int64_t kMostOfLargeTiles = 640;

@@ -41,7 +41,7 @@ class Fuzz {
     if (name.find("GroupNorm") == 0) return norm_round(op, name.find("Hadamard") != std::string::npos);
     if (name == "Attention") return attention_round(op, 1e-4);
     if (name == "QuantizedAttention") return attention_round(op, 0);
-    if (name == "LayerNormQuantize" || name == "GegluQuantize") return row_round(op);
+    if (name == "LayerNormQuantize" || name == "GegluQuantize" || name == "ScaleQuantize") return row_round(op);
     return name.find("QuantizedLinear") == 0 ? linear_round(op) : conv_round(op);
   }
 
@@ -201,7 +201,7 @@ class Fuzz {
   }
 
   bool row_round(const CustomOp& op) {
-    const bool normalize = op.GetInputTypeCount(&op) == 5;
+    const bool halves = op.GetInputTypeCount(&op) == 3, scales = op.GetInputTypeCount(&op) == 4;
     const std::int64_t channels = static_cast<std::int64_t>(1 + below(70));
     OrtKernelInfo info;
     auto& a = info.attributes;
@@ -213,11 +213,14 @@ class Fuzz {
     if (below(32) == 0) a.clear();
     std::vector<OrtValue> values(op.GetInputTypeCount(&op));
     Dims dims(below(4), static_cast<std::int64_t>(below(32) ? 1 + below(9) : 0));
-    dims.push_back(normalize ? channels : channels + (below(16) ? channels : 0));
+    dims.push_back(halves && below(16) ? 2 * channels : channels);
     if (below(64) == 0) dims.resize(below(20), 1);
+    Dims affine = {below(16) ? channels : static_cast<std::int64_t>(below(80))};
+    if (scales && below(2)) affine = Dims(1 + below(3), 1);
+    if (scales && !dims.empty() && below(2)) affine[0] = dims[dims.size() - std::min(affine.size(), dims.size())];
     const std::size_t scale = values.size() - 2;
     fill(&values[0], dims, ort::kFloat);
-    for (std::size_t i = 1; i < scale; ++i) fill(&values[i], {below(16) ? channels : static_cast<std::int64_t>(below(80))}, ort::kFloat);
+    for (std::size_t i = 1; i < scale; ++i) fill(&values[i], affine, ort::kFloat);
     fill(&values[scale], below(16) ? Dims{} : Dims{static_cast<std::int64_t>(below(3))}, ort::kFloat);
     fill(&values[scale + 1], {}, ort::kUint8);
     infer(op, info, values);

@@ -1,5 +1,5 @@
 // Shape inference of the operators whose outputs have the shape of x, or nearly: Hadamard, HadamardQuantize and
-// GroupNormSiluHadamardQuantize, LayerNormQuantize and GegluQuantize.
+// GroupNormSiluHadamardQuantize, ScaleQuantize, LayerNormQuantize and GegluQuantize.
 #include "ort_host.h"
 
 namespace quantface {

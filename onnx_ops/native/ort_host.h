@@ -204,5 +204,6 @@ Op conv_op(const Api& api, int index);
 Op norm_op(const Api& api, int index);
 Op attention_op(const Api& api, int index);
 Op row_op(const Api& api, int index);
+Op scale_op(const Api& api);
 
 }  // namespace quantface

@@ -12,7 +12,8 @@ Op make_op(const Api& api, int index) {
   if ((index -= kHadamardOps) < kConvOps) return conv_op(api, index);
   if ((index -= kConvOps) < kNormOps) return norm_op(api, index);
   if ((index -= kNormOps) < kAttentionOps) return attention_op(api, index);
-  return row_op(api, index - kAttentionOps);
+  if ((index -= kAttentionOps) < kRowOps) return row_op(api, index);
+  return scale_op(api);
 }
 
 }  // namespace
@@ -30,7 +31,7 @@ EXPORTED OrtStatus* RegisterQuantfaceOps(OrtSessionOptions* options,
   // Without a table there is no way to report a status: the model's function body stays in use.
   if (table == nullptr) return nullptr;
   const Api api(table);
-  constexpr int kOps = kHadamardOps + kConvOps + kNormOps + kAttentionOps + kRowOps;
+  constexpr int kOps = kHadamardOps + kConvOps + kNormOps + kAttentionOps + kRowOps + 1;
   Op* ops = static_cast<Op*>(std::malloc(kOps * sizeof(Op)));
   if (ops == nullptr) return out_of_memory(api);
   OrtCustomOpDomain* domain = nullptr;

@@ -1,4 +1,4 @@
-// LayerNorm and GEGLU with their codes. Included after norm.inc.h and tile.inc.h.
+// LayerNorm and GEGLU with their codes, and codes alone. Included after norm.inc.h and tile.inc.h.
 
 // v times the normal distribution's function of it, whose error function is Abramowitz and Stegun's 7.1.26,
 // within 1.5e-7.
@@ -12,24 +12,29 @@ ALWAYS_INLINE F gelu(F v) {
   return v * (v > 0.0f ? 1.0f - tail : tail);
 }
 
-// Writes a row of y, whose values from the i-th on are value(i), and its codes.
+// Writes the codes of `count` values, those from the i-th on being value(i).
 template <class Value>
-ALWAYS_INLINE void put_row(const RowCall& c, const Grid& grid, std::int64_t row, Value value) {
+ALWAYS_INLINE void put_codes(std::int64_t count, float scale, const Grid& grid, std::uint8_t* codes, Value value) {
   constexpr int kCodes = 32;  // encoded at once
-  float* y = c.y + row * c.channels;
-  std::uint8_t* codes = c.codes + row * c.channels;
-  for (std::int64_t i = 0; i < c.channels; i += kCodes) {
+  for (std::int64_t i = 0; i < count; i += kCodes) {
     float steps[kCodes];
     std::uint8_t last[kCodes];
-    const std::int64_t left = c.channels - i;
-    for (int v = 0; v < kCodes; v += kWidth) {
-      const F values = v < left ? value(i + v) : F{};
-      if (v < left) store_some(y + i + v, values, left - v);
-      store(steps + v, values / c.grid.scale);
-    }
+    const std::int64_t left = count - i;
+    for (int v = 0; v < kCodes; v += kWidth) store(steps + v, (v < left ? value(i + v) : F{}) / scale);
     encode(steps, left < kCodes ? last : codes + i, grid);
     if (left < kCodes) __builtin_memcpy(codes + i, last, static_cast<std::size_t>(left));
   }
+}
+
+// Writes a row of y, too.
+template <class Value>
+ALWAYS_INLINE void put_row(const RowCall& c, const Grid& grid, std::int64_t row, Value value) {
+  float* y = c.y + row * c.channels;
+  put_codes(c.channels, c.grid.scale, grid, c.codes + row * c.channels, [&](std::int64_t i) {
+    const F values = value(i);
+    store_some(y + i, values, c.channels - i);
+    return values;
+  });
 }
 
 constexpr std::int64_t kShortRow = 128;  // channels up to which rows are measured together: of longer ones the
@@ -109,4 +114,17 @@ void run_geglu(const RowCall& c, std::int64_t first, std::int64_t last) {
   }
 }
 
-constexpr RowKernels kRowKernels = {run_layer_norm, run_geglu};
+void run_scale(const ScaleCall& c, std::int64_t first, std::int64_t last) {
+  const Grid grid(c.grid);
+  const float* end = c.x + c.values;
+  for (std::int64_t row = first; row < last; ++row) {
+    const std::int64_t begin = row * c.run, left = c.values - begin;
+    const float* x = c.x + begin;
+    const F gain = F{} + (c.across ? 1.0f : c.d[row % c.gains]);
+    put_codes(left < c.run ? left : c.run, c.grid.scale, grid, c.codes + begin, [&](std::int64_t i) {
+      return load_until(x + i, end) * (c.across ? load_until(c.d + i, c.d + c.gains) : gain);
+    });
+  }
+}
+
+constexpr RowKernels kRowKernels = {run_layer_norm, run_geglu, run_scale};

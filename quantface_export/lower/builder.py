@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+BALANCED: Final = "/balanced"
+CLIPPED: Final = "/clipped"
+"""How names of a site's input end once it is scaled, and within its grid."""
 
 
 class Builder:
@@ -57,3 +61,25 @@ def constant_of(value: ir.Value | None) -> list[float] | None:
     """The values of a constant, flat; None of anything else."""
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy().reshape(-1).tolist()
+
+
+def producer(value: ir.Value | None, kind: str) -> ir.Node | None:
+    """The standard node that gives ``value``, if it is of this kind."""
+    node = None if value is None else value.producer()
+    return node if node is not None and not node.domain and node.op_type == kind else None
+
+
+def clip_before(rounding: ir.Node) -> ir.Node | None:
+    """The Clip to the grid before a QuantizeLinear; codes of 8 bits have none."""
+    x = rounding.inputs[0]
+    return producer(x, "Clip") if x is not None and str(x.name).endswith(CLIPPED) else None
+
+
+def top_of(rounding: ir.Node, clip: ir.Node | None) -> int:
+    """Largest code of the grid that a QuantizeLinear rounds to, after this Clip."""
+    if clip is None:
+        return 255
+    (scale,), (zero_point,), (high,) = (
+        constant_of(x) or [] for x in (*rounding.inputs[1:3], clip.inputs[2])
+    )
+    return int(np.rint(high / scale) + zero_point)

@@ -6,8 +6,8 @@ linear        HadamardQuantize -> QuantizedLinear or a variant of it
 Each is one op of the native kernels; function bodies become QLinearConv and MatMulIntegerToFloat.
 A GroupNormSilu before a rotation joins it; zeros around an image become the convolution's own, and
 so does upsampling before it. Where nothing is rotated, [Mul] -> [Clip] -> QuantizeLinear stand for
-HadamardQuantize, and join a LayerNorm or a GEGLU before them. Layers of one site share its codes.
-Branches read the site's input as it is.
+HadamardQuantize; they join a LayerNorm or a GEGLU before them or, for the CPU, each other.
+Layers of one site share its codes. Branches read the site's input as it is.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from onnx_ops import quantized_conv, quantized_linear
 from onnx_ops.function_body import DOMAIN, body_matrices
 from onnx_ops.hadamard import factor
 from onnx_ops.variants import with_inputs
-from quantface_export.lower.builder import Builder
+from quantface_export.lower.builder import BALANCED, CLIPPED, Builder
 from quantface_export.lower.functions import carry_functions
 from quantface_export.lower.linear_prologue import join_linear_prologue
 from quantface_export.lower.marker import MARKER_DOMAIN
 from quantface_export.lower.packing import packed_codes
 from quantface_export.lower.pads import without_pads
 from quantface_export.lower.prologue import join_prologue
+from quantface_export.lower.scaling import join_scaling
 from quantface_export.lower.upsampling import without_upsampling
 from quantface_export.settings import Profile
 
@@ -92,14 +93,14 @@ class _Expansion(Builder):
         if layer.balance is not None:
             d = layer.balance.d.numpy().astype(np.float32)
             shaped = d[:, None, None] if layer.kind == "conv" else d
-            x = self.op("Mul", [x, self.constant(f"{site}/d", shaped)], f"{site}/balanced")
+            x = self.op("Mul", [x, self.constant(f"{site}/d", shaped)], f"{site}{BALANCED}")
         if grid.bits < 8:
             step = np.float32(grid.scale)
             bounds = [
                 self.constant(f"{site}/clip_{end}", step * np.float32(code - grid.zero_point))
                 for end, code in (("low", 0), ("high", grid.top))
             ]
-            x = self.op("Clip", [x, *bounds], f"{site}/clipped")
+            x = self.op("Clip", [x, *bounds], f"{site}{CLIPPED}")
         return self.op("QuantizeLinear", [x, scale, zero_point], f"{site}/codes")
 
     def conv(self, layer: QuantLayer, x: ir.Value) -> ir.Value:
@@ -190,5 +191,7 @@ def expand(model: ir.Model, layers: dict[str, QuantLayer], profile: Profile = "c
     model.opset_imports.pop(MARKER_DOMAIN, None)
     join_prologue(model)
     join_linear_prologue(model)
+    if profile == "cpu":
+        join_scaling(model)
     RemoveUnusedNodesPass()(model)  # what convolutions took in, and the bounds of joined Clips
     carry_functions(model, profile)

@@ -10,6 +10,7 @@ from onnx_ops.group_norm import SILU, group_norm_functions
 from onnx_ops.hadamard_quantize import hadamard_quantize_function
 from onnx_ops.quantized_conv_body import quantized_conv_functions
 from onnx_ops.quantized_linear import quantized_linear_functions
+from onnx_ops.scale_quantize import scale_quantize_function
 from quantface_export.settings import Profile
 
 
@@ -31,6 +32,7 @@ def carry_functions(model: ir.Model, profile: Profile) -> None:
     for body in (
         hadamard_function(),
         hadamard_quantize_function(),
+        scale_quantize_function(),
         *quantized_conv_functions(standard=profile == "portable"),
         *quantized_linear_functions(),
         *group_norm_functions(),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from onnx_ops.function_body import DOMAIN
 from onnx_ops.linear_prologue import GEGLU, LAYER_NORM
-from quantface_export.lower.builder import constant_of, take_place
+from quantface_export.lower.builder import clip_before, producer, take_place, top_of
 
 
 def join_linear_prologue(model: ir.Model) -> int:
@@ -22,14 +21,14 @@ def join_linear_prologue(model: ir.Model) -> int:
     for rounding in list(model.graph):
         if rounding.domain or rounding.op_type != "QuantizeLinear":
             continue
-        clip = _producer(rounding.inputs[0], "Clip")
+        clip = clip_before(rounding)
         y = rounding.inputs[0] if clip is None else clip.inputs[0]
         found = _layer_norm(y) or _geglu(y)
         if found is None:
             continue
         kind, inputs, attributes, before = found
         scale, zero_point = rounding.inputs[1:3]
-        grid = {"qmin": 0, "qmax": _top(rounding, clip)}
+        grid = {"qmin": 0, "qmax": top_of(rounding, clip)}
         both = ir.Node(
             DOMAIN,
             kind,
@@ -54,7 +53,7 @@ _Found = tuple[str, list[ir.Value | None], dict[str, Any], list[ir.Node]]
 
 def _layer_norm(y: ir.Value | None) -> _Found | None:
     """The LayerNorm over the last axis that gives ``y``."""
-    norm = _producer(y, "LayerNormalization")
+    norm = producer(y, "LayerNormalization")
     if norm is None or len(norm.inputs) != 3 or norm.attributes["axis"].as_int() != -1:
         return None
     return LAYER_NORM, list(norm.inputs), {"epsilon": norm.attributes["epsilon"].as_float()}, [norm]
@@ -62,11 +61,11 @@ def _layer_norm(y: ir.Value | None) -> _Found | None:
 
 def _geglu(y: ir.Value | None) -> _Found | None:
     """The halves of a tensor's last axis that ``y`` is the product of, one through Gelu."""
-    product = _producer(y, "Mul")
+    product = producer(y, "Mul")
     if product is None:
         return None
     value, share = product.inputs
-    gelu, split = _producer(share, "Gelu"), _producer(value, "Split")
+    gelu, split = producer(share, "Gelu"), producer(value, "Split")
     if gelu is None or split is None or len(split.outputs) != 2:
         return None
     halves, shape = list(split.outputs), split.inputs[0].shape if split.inputs[0] else None
@@ -77,19 +76,3 @@ def _geglu(y: ir.Value | None) -> _Found | None:
     if not exact or split.attributes["axis"].as_int() % len(shape) != len(shape) - 1:
         return None
     return GEGLU, [split.inputs[0]], {}, [product, gelu, split]
-
-
-def _producer(value: ir.Value | None, kind: str) -> ir.Node | None:
-    """The standard node that gives ``value``, if it is of this kind."""
-    node = None if value is None else value.producer()
-    return node if node is not None and not node.domain and node.op_type == kind else None
-
-
-def _top(rounding: ir.Node, clip: ir.Node | None) -> int:
-    """Largest code of the grid."""
-    if clip is None:
-        return 255
-    (scale,), (zero_point,), (high,) = (
-        constant_of(x) or [] for x in (*rounding.inputs[1:3], clip.inputs[2])
-    )
-    return int(np.rint(high / scale) + zero_point)

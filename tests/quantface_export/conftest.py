@@ -19,6 +19,7 @@ from quantface_export.lower.expand import expand
 from quantface_export.lower.export import export_markers
 from quantface_export.osdface.config import NANO, ModelConfig, VreConfig
 from quantface_export.osdface.fixtures import FixtureSettings, write_fixtures
+from quantface_export.settings import Profile
 
 TINY = replace(
     NANO,
@@ -42,20 +43,22 @@ TINY = replace(
 """All blocks of the published model, as few and narrow as they can be."""
 
 
-Lower = Callable[[nn.Module, Tensor, Recipe, Path], ir.Model]
+Lower = Callable[..., ir.Model]
 
 
 @pytest.fixture(scope="session")
 def lower() -> Lower:
     """Quantizes a stage on one input and writes its graph as ``model.onnx`` into a folder."""
 
-    def lowered(stage: nn.Module, x: Tensor, recipe: Recipe, folder: Path) -> ir.Model:
+    def lowered(
+        stage: nn.Module, x: Tensor, recipe: Recipe, folder: Path, profile: Profile = "cpu"
+    ) -> ir.Model:
         sites = observe(stage, [(x,)], seed=0)
         bits = {key: recipe.bits("test", key, False) for key in sites}
         quantize(stage, sites, recipe, bits=bits, seed=0)
         observe_outputs(stage, [(x,)])
         graph = export_markers(stage, (x,), ["x"], "y")
-        expand(graph, quant_layers(stage))
+        expand(graph, quant_layers(stage), profile)
         ir.save(graph, folder / "model.onnx", external_data="model.onnx.data")
         return graph
 
