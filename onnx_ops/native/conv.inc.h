@@ -216,49 +216,49 @@ struct ConvBlock {
                   put, rows);
   }
 
-  // Steps become y_scale * steps + up @ low.
-  template <int kVectors>
-  void add_branch(float* rows, std::int64_t pixels, std::int64_t low_at, int filters) {
-    const float* low = c.low + low_at;
-    const float* up = plan.up + std::int64_t{filters} * kOutputs * plan.rank;
-    std::int64_t p = 0;
-    for (; p + kRows <= pixels; p += kRows) {
-      float_product<kVectors, kOutputs, kRows>(low + p * c.low_row, 1, c.low_row, plan.rank, up, plan.y_scale,
-                                               rows + p * kOutputs);
-    }
-    for (; p < pixels; ++p) {
-      float_product_of_one<kVectors, kOutputs>(low + p * c.low_row, plan.rank, up, plan.y_scale,
-                                               rows + p * kOutputs);
-    }
-  }
-
-  // Writes `pixels` rows of steps, those of the slab from `pixel` on, channels first.
+  // Writes y_scale * steps + up @ low of `pixels` rows of steps, those of the slab from `pixel` on, channels first.
   void emit(float* rows, std::int64_t pixels, std::int64_t pixel, int filters) {
     const std::int64_t plane = c.out_height * c.out_width;
     const std::int64_t filter = std::int64_t{filters} * kOutputs;
     const int found = existing(filters);
-    const std::int64_t at = (c.image * plan.geometry.filters + filter) * plane;
-    if (found > kWidth) {
-      add_branch<2>(rows, pixels, pixel * c.low_row, filters);
-    } else {
-      add_branch<1>(rows, pixels, pixel * c.low_row, filters);
-    }
-    float* y = c.y + at + c.row * c.out_width + pixel;
+    float* y = c.y + (c.image * plan.geometry.filters + filter) * plane + c.row * c.out_width + pixel;
     const bool streams = streams_to(y, plane);
+    const float* low = c.low + pixel * c.low_row;
     for (int f = 0; f < found; f += kWidth) {
+      const float* up = plan.up + filter * plan.rank + f;
       const int width = found - f < kWidth ? found - f : kWidth;
       float* to = y + f * plane;
-      const std::int64_t whole = width == kWidth ? pixels / kWidth * kWidth : 0;
-      for (std::int64_t p = 0; p < whole; p += kWidth) {
-        transpose_square(rows + p * kOutputs + f, kOutputs, to + p, plane, streams);
+      std::int64_t p = 0;
+      for (; p + kEmitted <= pixels; p += kEmitted) {
+        emit_block(rows + p * kOutputs + f, low + p * c.low_row, up, to + p, width, streams,
+                   std::make_integer_sequence<int, kEmitted>{});
       }
-      put_rest(rows + f, whole, pixels, width, to, plane);
+      put_rest(rows + f, low, up, p, pixels, width, to);
     }
   }
 
-  // Pixels first to last - 1 of `width` filters.
-  static void put_rest(const float* rows, std::int64_t first, std::int64_t last, int width, float* y,
-                       std::int64_t plane) {
+  // Pixels of a block: whole squares, and enough sums for products that wait for each other.
+  static constexpr int kEmitted = kWidth < 8 ? 2 * kWidth : kWidth;
+
+  template <int... R>
+  ALWAYS_INLINE void emit_block(const float* rows, const float* low, const float* up, float* to, int width,
+                                bool streams, std::integer_sequence<int, R...> all) const {
+    F y[kEmitted];
+    const F scale = F{} + plan.y_scale;
+    const auto put = [&](int r, int, F sum) { y[r] = load(rows + r * kOutputs) * scale + sum; };
+    float_rows<1, kOutputs>(low, 1, c.low_row, plan.rank, up, put, all);
+    for (int p = 0; p < kEmitted; p += kWidth) {
+      transpose_square(y + p, to + p, c.out_height * c.out_width, width, streams);
+    }
+  }
+
+  // Pixels first to last - 1 of `width` filters, fewer than a block.
+  void put_rest(float* rows, const float* low, const float* up, std::int64_t first, std::int64_t last, int width,
+                float* y) const {
+    const std::int64_t plane = c.out_height * c.out_width;
+    for (std::int64_t p = first; p < last; ++p) {
+      float_product_of_one<1, kOutputs>(low + p * c.low_row, plan.rank, up, plan.y_scale, rows + p * kOutputs);
+    }
     for (int f = 0; f < width; f += 4) {
       std::int64_t p = first;
       for (; f + 4 <= width && p + 4 <= last; p += 4) {

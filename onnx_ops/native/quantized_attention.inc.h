@@ -190,7 +190,7 @@ struct QuantizedAttentionBlock {
     float lines[kWidth * kWidth];
     for (std::int64_t q = 0; q < count; q += kWidth) {
       for (std::int64_t i = 0; i < c.depth; i += kWidth) {
-        transpose_square(sum + i * kOutputs + q, kOutputs, lines, kWidth, false);
+        transpose_square(sum + i * kOutputs + q, kOutputs, lines, kWidth);
         for (int n = 0; n < kWidth && q + n < count; ++n) {
           store_some(y + (q + n) * call.row() + i, load(lines + n * kWidth), c.depth - i);
         }

@@ -80,7 +80,7 @@ struct RowMoments {
   static void add_columns(const float* rows, double* sums) {
     float columns[kLanes * kWidth];
     for (int lane = 0; lane < kLanes; lane += kWidth) {
-      transpose_square(rows + lane, kLanes, columns + lane * kWidth, kWidth, false);
+      transpose_square(rows + lane, kLanes, columns + lane * kWidth, kWidth);
     }
     for (int lane = 0; lane < kLanes; ++lane) {
       for (int r = 0; r < kWidth; ++r) sums[r] += static_cast<double>(columns[lane * kWidth + r]);

@@ -32,15 +32,12 @@ ALWAYS_INLINE F interleaved(F a, F b, std::integer_sequence<int, N...>) {
   return __builtin_shufflevector(a, b, (N % 2 * kWidth + kFirst + N / 2)...);
 }
 
-// to[i * to_row + j] = from[j * from_row + i], for i and j below kWidth. Each round interleaves rows j and
+// to[i * to_row + j] = a[j][i], for j below kWidth and i below rows. Each round interleaves rows j and
 // j + kWidth / 2, which rotates the bits of (row, column) by one.
-ALWAYS_INLINE void transpose_square(const float* from, std::ptrdiff_t from_row, float* to,
-                                    std::ptrdiff_t to_row, bool streams) {
+ALWAYS_INLINE void transpose_square(F* a, float* to, std::ptrdiff_t to_row, int rows, bool streams) {
   constexpr std::make_integer_sequence<int, kWidth> kAll{};
   constexpr int kHalf = kWidth / 2;
-  F a[kWidth], b[kWidth];
-#pragma GCC unroll 16
-  for (int j = 0; j < kWidth; ++j) a[j] = load(from + j * from_row);
+  F b[kWidth];
 #pragma GCC unroll 4
   for (int round = 1; round < kWidth; round *= 2) {
 #pragma GCC unroll 8
@@ -52,7 +49,17 @@ ALWAYS_INLINE void transpose_square(const float* from, std::ptrdiff_t from_row, 
     for (int j = 0; j < kWidth; ++j) a[j] = b[j];
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < kWidth; ++i) streams ? stream(to + i * to_row, a[i]) : store(to + i * to_row, a[i]);
+  for (int i = 0; i < kWidth; ++i) {
+    if (i < rows) streams ? stream(to + i * to_row, a[i]) : store(to + i * to_row, a[i]);
+  }
+}
+
+// The same of from[j * from_row + i].
+ALWAYS_INLINE void transpose_square(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row) {
+  F a[kWidth];
+#pragma GCC unroll 16
+  for (int j = 0; j < kWidth; ++j) a[j] = load(from + j * from_row);
+  transpose_square(a, to, to_row, kWidth, false);
 }
 
 // The same of bytes, for i below count and j below 16: of rows from kRows on, `fill`.
