@@ -105,13 +105,30 @@ struct Tile {
     butterfly_pass<kFirstRadix>(normal, row_of(j), step, r.tile);
   }
 
+  void gather_normalized(int channel) {
+    const NormCall& c = *r.normal;
+    const std::int64_t of = image * r.plan.n + channel;
+    const float* x = c.x + at(channel);
+    float* y = c.y + at(channel);
+    float* to = row_of(channel);
+    const F gain = F{} + r.gain_in[channel];
+    const float scale = c.gains[of], offset = c.offsets[of];
+    const int tile = r.tile;
+    for (int t = 0; t < tile; t += kWidth) {
+      const F v = silu(load(x + t) * scale + offset);
+      store(y + t, v);
+      store(to + t, v * gain);
+    }
+  }
+
   // The row of a channel becomes gain * x; pixels that do not exist are zero.
   void gather(int channel) {
     float* to = row_of(channel);
     const float* from = to;
     alignas(64) float padded[kMaxTile];
+    const bool whole = columns == r.tile;
+    if (whole && r.normal != nullptr) return gather_normalized(channel);
     if (!r.x_channels_last) {
-      const bool whole = columns == r.tile;
       if (r.x_type == Element::kFloat) {
         from = r.normal == nullptr ? static_cast<const float*>(r.x) + at(channel) : normalized(channel);
         if (!whole) {
