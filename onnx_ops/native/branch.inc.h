@@ -33,6 +33,7 @@ void gather_twice(const float* row, std::int64_t width, std::int64_t first, std:
 template <int kVectors>
 struct BranchBlock {
   static constexpr int kRanks = kVectors * kWidth, kPixels = kTaken<kVectors>;
+  static_assert(2 * kPixels <= kBranchGathered, "pixels of a step of two have room");
 
   const ConvCall& c;
   const ConvPlan& plan;
@@ -162,20 +163,6 @@ struct BranchBlock {
     const auto put = [&](float* to, F v) { store(to, adds ? load(to) + v : v); };
     (put(out + R * out_row, low[R]), ...);
     if constexpr (kVectors == 2) (put(out + R * out_row + kWidth, high[R]), ...);
-  }
-
-  // Whether a tap sees anything of the pixels from `pixel` on; `from` is set where that lies in x as it is needed.
-  template <int kStep>
-  bool find(int tap, std::int64_t channel, std::int64_t pixel, std::int64_t pixels, const float** from) const {
-    const std::int64_t row = pixel / columns, column = pixel % columns;
-    const bool flat = plan.branch_positions == 1 && columns == c.width && g.stride[0] == 1;
-    if (pixels < kPixels || g.upsample > 1 || (!flat && column + pixels > columns)) return true;
-    const std::int64_t y = (c.row + row) * g.stride[0] + tap / g.kernel[1] - g.pads[0];
-    const std::int64_t x = column * g.stride[1] + tap % g.kernel[1] - g.pads[1];
-    if (y < 0 || y >= c.height) return flat;
-    const bool inside = x >= 0 && x + (pixels - 1) * g.stride[1] < c.width;
-    if (flat || (inside && g.stride[1] == kStep)) *from = plane_of(channel) + y * c.width + x;
-    return true;
   }
 
   template <int kTile>

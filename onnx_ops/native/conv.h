@@ -20,7 +20,7 @@
 //                   products of matrices instead of 36, or 46 instead of 144. Sums stay exact, 4 or 16
 //                   times the true ones: codes up to 63, or up to 15, become bytes from 0 to 252 or
 //                   from -126 to 126.
-//   others, and those of up to 8 channels: one product of matrices per tap, or per row of taps
+//   others          one product of matrices per tap, or per row of taps; and of up to 8 channels
 //
 // Kernels know no ONNX Runtime types.
 #pragma once

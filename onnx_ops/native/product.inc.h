@@ -111,11 +111,11 @@ ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptr
 template <int kVectors>
 constexpr int kTaken = kVectors == 1 ? kWidth : kRows;
 
-template <int kVectors = 2, int kRow = kVectors * kWidth, int kCount = kTaken<kVectors>>
+template <int kVectors = 2>
 void float_product(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
-                   const float* w, float scale, float* out, std::ptrdiff_t out_row = kRow) {
-  add_float_rows<kVectors, kRow>(a, a_row, a_step, count, w, scale, out, out_row,
-                                 std::make_integer_sequence<int, kCount>{});
+                   const float* w, float scale, float* out, std::ptrdiff_t out_row = kVectors * kWidth) {
+  add_float_rows<kVectors>(a, a_row, a_step, count, w, scale, out, out_row,
+                           std::make_integer_sequence<int, kTaken<kVectors>>{});
 }
 
 template <int kVectors = 2, int kRow = kVectors * kWidth>

@@ -105,6 +105,7 @@ struct Tile {
     butterfly_pass<kFirstRadix>(normal, row_of(j), step, r.tile);
   }
 
+  // The row of a channel becomes gain * what x is once it is normalized, which goes into y.
   void gather_normalized(int channel) {
     const NormCall& c = *r.normal;
     const std::int64_t of = image * r.plan.n + channel;
