@@ -22,7 +22,7 @@ REFUSED = (
     ERRORS.NotImplemented,
     ERRORS.RuntimeException,  # how a status from creating a kernel arrives
 )
-FUZZ_ROUNDS = "2000"
+FUZZ_ROUNDS = "1000"
 # Codes of 32 MiB are asked for where 16 MiB are left, twice.
 WITHOUT_MEMORY = """
 import pathlib, resource, sys
