@@ -265,10 +265,15 @@ def infer_like_x(context: onnx.shape_inference.InferenceContext) -> None:
         context.set_output_type(0, x_type)
 
 
+def codes_like(x_type: onnx.TypeProto) -> onnx.TypeProto:
+    """The type of codes of a tensor: uint8 of its shape."""
+    codes_type = onnx.TypeProto()
+    codes_type.CopyFrom(x_type)
+    codes_type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    return codes_type
+
+
 def set_y_and_codes(context: onnx.shape_inference.InferenceContext, y_type: onnx.TypeProto) -> None:
     """The outputs are y, of this type, and its codes, uint8 of the same shape."""
-    codes_type = onnx.TypeProto()
-    codes_type.CopyFrom(y_type)
-    codes_type.tensor_type.elem_type = onnx.TensorProto.UINT8
     context.set_output_type(0, y_type)
-    context.set_output_type(1, codes_type)
+    context.set_output_type(1, codes_like(y_type))

@@ -13,7 +13,7 @@ import onnx.helper
 import onnx.parser
 import onnx.shape_inference
 
-from onnx_ops.function_body import DOMAIN, VERSION, rounding
+from onnx_ops.function_body import DOMAIN, VERSION, codes_like, rounding
 
 NAME: Final = "ScaleQuantize"
 
@@ -77,9 +77,5 @@ def scale_quantize_schema() -> onnx.defs.OpSchema:
 
 def _infer(context: onnx.shape_inference.InferenceContext) -> None:
     x_type = context.get_input_type(0)
-    if x_type is None:
-        return
-    codes_type = onnx.TypeProto()
-    codes_type.CopyFrom(x_type)
-    codes_type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    context.set_output_type(0, codes_type)
+    if x_type is not None:
+        context.set_output_type(0, codes_like(x_type))

@@ -74,7 +74,7 @@ void measure_columns(const QuantizedAttentionCall& call, std::int64_t first, std
 // Keys of a group: whole rows of their products, and of values'.
 constexpr int kGroup = kRows % 4 == 0 ? kRows : 2 * kRows % 4 == 0 ? 2 * kRows : 4 * kRows;
 
-// kPackedKeys keys, or values, of one head from `begin` on, in the order in which multiply_columns reads them.
+// kPackedCodes keys, or values, of one head from `begin` on, in the order in which multiply_columns reads them.
 // Keys that do not exist have no share.
 struct Pack {
   static_assert(kPackedCodes % kGroup == 0 && kKeysOfBlock % kGroup == 0, "packs and blocks are whole groups");

@@ -6,7 +6,7 @@ struct ConvBlock {
   const ConvForm& form;
   std::uint8_t* transformed;  // (positions, block_pixels, tile_bytes)
   std::int32_t* sums;         // (block_pixels, positions + gap or 1, kOutputs)
-  float* steps;               // (edge, pixels, kOutputs): codes less their zero point, then y
+  float* steps;               // (edge, pixels, kOutputs): codes less their zero point; y of less than a block
   std::int64_t begin = 0, count = 0;  // pixels or tiles of this block
   int tap_count = 0, steps_of_tap;      // taps of a row are one where their codes lie side by side
   std::ptrdiff_t taps[kMaxTaps];

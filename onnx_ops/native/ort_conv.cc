@@ -218,14 +218,13 @@ OrtStatus* ConvKernel::init(const Op& op, const OrtKernelInfo* info) {
 }
 
 Op conv_op(const Api& api, int index) {
-  Op op{};
-  op.api = api;
+  Op op = op_of<ConvKernel>(api, compute, infer_conv_shape);
   op.branch = index % 2 == 1;
   op.stored = static_cast<Stored>(index / 2 % 3);
   op.linear = index / 6 == 1;
   op.upsample = index / 6 == 2;
   ort::CustomOp& base = op.base;
-  base = plain_op();
+  if (op.linear) base.InferOutputShapeFn = infer_linear_shape;
   base.GetName = op_name;
   base.GetInputType = [](const ort::CustomOp* o, std::size_t i) {
     const Op& self = as_op(o);
@@ -236,10 +235,6 @@ Op conv_op(const Api& api, int index) {
     return roles_of(as_op(o).linear, as_op(o).branch, as_op(o).stored).count;
   };
   base.GetOutputType = [](const ort::CustomOp*, std::size_t) { return int{ort::kFloat}; };
-  base.CreateKernelV2 = create_kernel<ConvKernel>;
-  base.KernelComputeV2 = compute;
-  base.KernelDestroy = destroy_kernel<ConvKernel>;
-  base.InferOutputShapeFn = op.linear ? infer_linear_shape : infer_conv_shape;
   return op;
 }
 

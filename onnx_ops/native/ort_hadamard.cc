@@ -192,14 +192,12 @@ static_assert(sizeof kTypes / sizeof kTypes[0] == kHadamardOps - 1);  // and one
 }  // namespace
 
 Op hadamard_op(const Api& api, int index) {
-  Op op{};
-  op.api = api;
+  Op op = op_of<Kernel>(api, compute, infer_hadamard_shape);
   op.normalize = index == kHadamardOps - 1;
   op.x_type = op.normalize ? Element::kFloat : kTypes[index][0];
   op.y_type = op.normalize ? Element::kUint8 : kTypes[index][1];
   op.quantize = is_code(op.y_type);
   ort::CustomOp& base = op.base;
-  base = plain_op();
   base.GetName = op_name;
   base.GetInputType = input_type;
   base.GetInputTypeCount = input_count;
@@ -208,10 +206,6 @@ Op hadamard_op(const Api& api, int index) {
     base.GetOutputTypeCount = [](const ort::CustomOp*) { return std::size_t{2}; };
     allow_in_place(&base);
   }
-  base.CreateKernelV2 = create_kernel<Kernel>;
-  base.KernelComputeV2 = compute;
-  base.KernelDestroy = destroy_kernel<Kernel>;
-  base.InferOutputShapeFn = infer_hadamard_shape;
   return op;
 }
 

@@ -181,20 +181,28 @@ void destroy_kernel(void* kernel) {
   std::free(kernel);
 }
 
+// An operator; its name, inputs and outputs are left open.
+template <class Kernel>
+Op op_of(const Api& api, OrtStatus* (*compute)(void* kernel, OrtKernelContext*),
+         OrtStatus* (*infer)(const ort::CustomOp*, OrtShapeInferContext*)) {
+  Op op{};
+  op.api = api;
+  op.base = plain_op();
+  op.base.CreateKernelV2 = create_kernel<Kernel>;
+  op.base.KernelComputeV2 = compute;
+  op.base.KernelDestroy = destroy_kernel<Kernel>;
+  op.base.InferOutputShapeFn = infer;
+  return op;
+}
+
 // An operator of three float tensors whose result has the shape of the first; its name is left open.
 template <class Kernel>
 Op op_of_three_floats(const Api& api, OrtStatus* (*compute)(void* kernel, OrtKernelContext*)) {
-  Op op{};
-  op.api = api;
+  Op op = op_of<Kernel>(api, compute, infer_like_x);
   ort::CustomOp& base = op.base;
-  base = plain_op();
   base.GetInputType = [](const ort::CustomOp*, std::size_t) { return int{ort::kFloat}; };
   base.GetInputTypeCount = [](const ort::CustomOp*) { return std::size_t{3}; };
   base.GetOutputType = base.GetInputType;
-  base.CreateKernelV2 = create_kernel<Kernel>;
-  base.KernelComputeV2 = compute;
-  base.KernelDestroy = destroy_kernel<Kernel>;
-  base.InferOutputShapeFn = infer_like_x;
   return op;
 }
 

@@ -80,11 +80,9 @@ int input_type(const ort::CustomOp* op, std::size_t index) {
 }  // namespace
 
 Op row_op(const Api& api, int index) {
-  Op op{};
-  op.api = api;
+  Op op = op_of<Kernel>(api, compute, infer_row_shape);
   op.normalize = index == 1;
   ort::CustomOp& base = op.base;
-  base = plain_op();
   base.GetName = [](const ort::CustomOp* o) {
     return as_op(o).normalize ? "LayerNormQuantize" : "GegluQuantize";
   };
@@ -94,10 +92,6 @@ Op row_op(const Api& api, int index) {
     return index == 0 ? int{ort::kFloat} : int{ort::kUint8};
   };
   base.GetOutputTypeCount = [](const ort::CustomOp*) { return std::size_t{2}; };
-  base.CreateKernelV2 = create_kernel<Kernel>;
-  base.KernelComputeV2 = compute;
-  base.KernelDestroy = destroy_kernel<Kernel>;
-  base.InferOutputShapeFn = infer_row_shape;
   return op;
 }
 

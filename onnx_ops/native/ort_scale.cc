@@ -65,21 +65,15 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
 }  // namespace
 
 Op scale_op(const Api& api) {
-  Op op{};
-  op.api = api;
+  Op op = op_of<Kernel>(api, compute, infer_hadamard_shape);
   op.quantize = true;
   ort::CustomOp& base = op.base;
-  base = plain_op();
   base.GetName = [](const ort::CustomOp*) { return "ScaleQuantize"; };
   base.GetInputType = [](const ort::CustomOp*, std::size_t index) {
     return index == 3 ? int{ort::kUint8} : int{ort::kFloat};
   };
   base.GetInputTypeCount = [](const ort::CustomOp*) { return std::size_t{4}; };
   base.GetOutputType = [](const ort::CustomOp*, std::size_t) { return int{ort::kUint8}; };
-  base.CreateKernelV2 = create_kernel<Kernel>;
-  base.KernelComputeV2 = compute;
-  base.KernelDestroy = destroy_kernel<Kernel>;
-  base.InferOutputShapeFn = infer_hadamard_shape;
   return op;
 }
 
