@@ -265,6 +265,24 @@ def infer_like_x(context: onnx.shape_inference.InferenceContext) -> None:
         context.set_output_type(0, x_type)
 
 
+def grid_inputs() -> list[onnx.defs.OpSchema.FormalParameter]:
+    """The grid of uint8 codes, for schemas."""
+    parameter = onnx.defs.OpSchema.FormalParameter
+    return [
+        parameter("scale", "tensor(float)", "one value, the width of a step"),
+        parameter("zero_point", "tensor(uint8)", "one value, the code of 0"),
+    ]
+
+
+def grid_attributes() -> list[onnx.defs.OpSchema.Attribute]:
+    """What of the grid is used, for schemas."""
+    attribute, integer = onnx.defs.OpSchema.Attribute, onnx.defs.OpSchema.AttrType.INT
+    return [
+        attribute("qmin", integer, "smallest code"),
+        attribute("qmax", integer, "largest code"),
+    ]
+
+
 def codes_like(x_type: onnx.TypeProto) -> onnx.TypeProto:
     """The type of codes of a tensor: uint8 of its shape."""
     codes_type = onnx.TypeProto()

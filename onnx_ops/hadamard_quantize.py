@@ -15,7 +15,14 @@ import onnx.parser
 import onnx.shape_inference
 from numpy.typing import NDArray
 
-from onnx_ops.function_body import DOMAIN, VERSION, matrix_attributes, order_attributes, rounding
+from onnx_ops.function_body import (
+    DOMAIN,
+    VERSION,
+    grid_attributes,
+    matrix_attributes,
+    order_attributes,
+    rounding,
+)
 from onnx_ops.hadamard import Float, rotate
 
 Codes = NDArray[np.integer[Any]]
@@ -174,8 +181,7 @@ def hadamard_quantize_schema() -> onnx.defs.OpSchema:
             schema.Attribute("seed", integer, "m, order of the Paley seed: 1, 12, 20 or 60"),
             schema.Attribute("log2", integer, "k, with n = m * 2**k"),
             *matrix_attributes(),
-            schema.Attribute("qmin", integer, "smallest code"),
-            schema.Attribute("qmax", integer, "largest code"),
+            *grid_attributes(),
             schema.Attribute("channels_last", onnx.helper.make_attribute("channels_last", 0)),
         ],
     )

@@ -18,7 +18,14 @@ import onnx.parser
 import onnx.shape_inference
 from numpy.typing import NDArray
 
-from onnx_ops.function_body import DOMAIN, VERSION, rounding, set_y_and_codes
+from onnx_ops.function_body import (
+    DOMAIN,
+    VERSION,
+    grid_attributes,
+    grid_inputs,
+    rounding,
+    set_y_and_codes,
+)
 
 LAYER_NORM: Final = "LayerNormQuantize"
 GEGLU: Final = "GegluQuantize"
@@ -43,11 +50,6 @@ _GEGLU_BODY: Final = f"""
   {rounding("y")}
 }}
 """
-
-_GRID: Final = (
-    ("scale", "tensor(float)", "one value, the width of a step"),
-    ("zero_point", "tensor(uint8)", "one value, the code of 0"),
-)
 
 
 def layer_norm(
@@ -155,8 +157,8 @@ def linear_prologue_schemas() -> tuple[onnx.defs.OpSchema, onnx.defs.OpSchema]:
     halves = "x", "tensor(float)", "(..., 2 C), values, then gates"
     norm = "y = (x - mean) / sqrt(variance + epsilon) * gamma + beta over the last axis"
     return (
-        _schema(LAYER_NORM, norm, (x, *affine, *_GRID), [epsilon]),
-        _schema(GEGLU, "y = value * gelu(gate)", (halves, *_GRID), []),
+        _schema(LAYER_NORM, norm, (x, *affine), [epsilon]),
+        _schema(GEGLU, "y = value * gelu(gate)", (halves,), []),
     )
 
 
@@ -167,21 +169,20 @@ def _schema(
     attributes: list[onnx.defs.OpSchema.Attribute],
 ) -> onnx.defs.OpSchema:
     schema = onnx.defs.OpSchema
-    parameter, integer = schema.FormalParameter, schema.AttrType.INT
+    parameter = schema.FormalParameter
     result = schema(
         name,
         DOMAIN,
         VERSION,
         what + ", codes = clip(round(y / scale) + zero_point, qmin, qmax).",
-        inputs=[parameter(*row) for row in inputs],
+        inputs=[*(parameter(*row) for row in inputs), *grid_inputs()],
         outputs=[
             parameter("y", "tensor(float)", "(..., C)"),
             parameter("codes", "tensor(uint8)", "(..., C)"),
         ],
         attributes=[
             *attributes,
-            schema.Attribute("qmin", integer, "smallest code"),
-            schema.Attribute("qmax", integer, "largest code"),
+            *grid_attributes(),
         ],
     )
     result.set_type_and_shape_inference_function(_infer_halves if name == GEGLU else _infer)

@@ -17,6 +17,8 @@ import onnx.shape_inference
 from onnx_ops.function_body import (
     DOMAIN,
     VERSION,
+    grid_attributes,
+    grid_inputs,
     matrix_attributes,
     order_attributes,
     set_y_and_codes,
@@ -98,8 +100,7 @@ def prologue_schema() -> onnx.defs.OpSchema:
             parameter("gamma", "tensor(float)", "(n,)"),
             parameter("beta", "tensor(float)", "(n,)"),
             parameter("d", "tensor(float)", "(n,), one multiplier per channel"),
-            parameter("scale", "tensor(float)", "one value, the width of a step"),
-            parameter("zero_point", "tensor(uint8)", "one value, the code of 0"),
+            *grid_inputs(),
         ],
         outputs=[
             parameter("y", "tensor(float)", "the shape of x"),
@@ -111,8 +112,7 @@ def prologue_schema() -> onnx.defs.OpSchema:
             schema.Attribute("seed", integer, "m, order of the Paley seed: 1, 12, 20 or 60"),
             schema.Attribute("log2", integer, "k, with n = m * 2**k"),
             *matrix_attributes(),
-            schema.Attribute("qmin", integer, "smallest code"),
-            schema.Attribute("qmax", integer, "largest code"),
+            *grid_attributes(),
         ],
     )
     result.set_type_and_shape_inference_function(_infer)

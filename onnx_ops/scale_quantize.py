@@ -13,7 +13,14 @@ import onnx.helper
 import onnx.parser
 import onnx.shape_inference
 
-from onnx_ops.function_body import DOMAIN, VERSION, codes_like, rounding
+from onnx_ops.function_body import (
+    DOMAIN,
+    VERSION,
+    codes_like,
+    grid_attributes,
+    grid_inputs,
+    rounding,
+)
 
 NAME: Final = "ScaleQuantize"
 
@@ -53,7 +60,7 @@ def scale_quantize_node(
 def scale_quantize_schema() -> onnx.defs.OpSchema:
     """The schema: codes have the shape of x."""
     schema = onnx.defs.OpSchema
-    parameter, integer = schema.FormalParameter, schema.AttrType.INT
+    parameter = schema.FormalParameter
     result = schema(
         NAME,
         DOMAIN,
@@ -62,14 +69,10 @@ def scale_quantize_schema() -> onnx.defs.OpSchema:
         inputs=[
             parameter("x", "tensor(float)", "(..., C, ...)"),
             parameter("d", "tensor(float)", "(1,), or (C, 1, ..., 1) up to the last dimension"),
-            parameter("scale", "tensor(float)", "one value, the width of a step"),
-            parameter("zero_point", "tensor(uint8)", "one value, the code of 0"),
+            *grid_inputs(),
         ],
         outputs=[parameter("codes", "tensor(uint8)", "the shape of x")],
-        attributes=[
-            schema.Attribute("qmin", integer, "smallest code"),
-            schema.Attribute("qmax", integer, "largest code"),
-        ],
+        attributes=grid_attributes(),
     )
     result.set_type_and_shape_inference_function(_infer)
     return result
