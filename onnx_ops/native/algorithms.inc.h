@@ -5,6 +5,8 @@
 #include "tile.inc.h"
 #include "row.inc.h"
 #include "product.inc.h"
+#include "matrices.inc.h"
+#include "columns.inc.h"
 #include "attention.inc.h"
 #include "attention_codes.inc.h"
 #include "quantized_attention.inc.h"

@@ -17,10 +17,10 @@ struct Quantized {
   std::int32_t sum;  // of codes less their zero
 };
 
-// A query or a key: `to[i / 4 * stride + i % 4]` becomes rint(x[i] / step) + zero, with step = max |x| / top, not a
+// A query or a key: `to[place(i / 4) + i % 4]` becomes rint(x[i] / step) + zero, with step = max |x| / top, not a
 // number where an x is not finite. x(i) are the values from the i-th on; codes beyond depth are `zero`.
-template <class X>
-Quantized quantize_row(X x, std::int64_t depth, int top, int zero, std::int8_t* to, std::ptrdiff_t stride) {
+template <class X, class Place>
+Quantized quantize_row(X x, std::int64_t depth, int top, int zero, std::int8_t* to, Place place) {
   F most = {}, flaws = {};
   for (std::int64_t i = 0; i < depth; i += kWidth) {
     const F v = first_of(x(i), depth - i);
@@ -36,7 +36,7 @@ Quantized quantize_row(X x, std::int64_t depth, int top, int zero, std::int8_t* 
     for (int j = 0; j < kWidth && i + j < depth; j += 4) {
       std::uint32_t four;
       __builtin_memcpy(&four, reinterpret_cast<const char*>(&codes) + j, sizeof four);
-      __builtin_memcpy(to + (i + j) / 4 * stride, &four, sizeof four);
+      __builtin_memcpy(to + place(static_cast<int>(i + j) / 4), &four, sizeof four);
     }
   }
   return {step[0], sum_of(sums)};
@@ -71,10 +71,16 @@ void measure_columns(const QuantizedAttentionCall& call, std::int64_t first, std
   }
 }
 
-// Keys of a group: whole rows of their products, and of values'.
-constexpr int kGroup = kRows % 4 == 0 ? kRows : 2 * kRows % 4 == 0 ? 2 * kRows : 4 * kRows;
+constexpr int shared_multiple(int a, int b) {
+  int multiple = a;
+  while (multiple % b != 0) multiple += a;
+  return multiple;
+}
 
-// kPackedCodes keys, or values, of one head from `begin` on, in the order in which multiply_columns reads them.
+constexpr int kScored = shared_multiple(kColumnRows, 4);  // keys of whole rows, and of whole steps of values
+constexpr int kGroup = shared_multiple(kScored, 4 * kValueDepth);  // and of whole rows of values
+
+// kPackedCodes keys, or values, of one head from `begin` on, in the order in which products read them.
 // Keys that do not exist have no share.
 struct Pack {
   static_assert(kPackedCodes % kGroup == 0 && kKeysOfBlock % kGroup == 0, "packs and blocks are whole groups");
@@ -95,15 +101,17 @@ struct Pack {
   }
 
   void keys() const {
+    const int depth = key_depth(static_cast<int>(call.key_steps()));
+    const auto place = [&](int step) { return step_at(step, depth); };
     for (std::int64_t k = begin; k < begin + kPackedCodes; ++k) {
-      const std::int64_t token = head * call.padded_keys() + k, row = token % kRows;
-      std::int8_t* to = call.key + ((token - row) * call.key_steps() + row) * 4;
+      const std::int64_t token = head * call.padded_keys() + k, row = token % kColumnRows;
+      std::int8_t* to = call.key + ((token - row) * call.key_steps() + row * depth) * 4;
       const bool exists = k < c.keys;
       const auto value = [&](std::int64_t i) {
         if (!exists) return F{};
         return load_until(c.key + at + k * call.row() + i, c.key + all) - load(call.key_mean + columns + i);
       };
-      const Quantized codes = quantize_row(value, c.depth, kKeyTop, 0, to, 4 * kRows);
+      const Quantized codes = quantize_row(value, c.depth, kKeyTop, 0, to, place);
       call.start[token] = exists ? -kQueryZero * codes.sum : 1;
       call.key_step[token] = exists ? codes.step : kNoScore;
     }
@@ -111,18 +119,25 @@ struct Pack {
 
   // Of channels beyond depth, too, which nobody reads.
   void values() const {
-    for (std::int64_t i = 0; i < c.depth; i += kRows) {
-      std::int8_t* to = call.value + (head * call.depth_room() + i) * call.padded_keys() + begin * kRows;
-      for (std::int64_t k = begin; k < begin + kPackedCodes; k += 4) {
+    constexpr int kTogether = kColumnRows < kWidth ? kColumnRows : kWidth;
+    for (std::int64_t i = 0; i < c.depth; i += kColumnRows) {
+      std::int8_t* to = call.value + (head * call.depth_room() + i) * call.padded_keys() + begin * kColumnRows;
+      for (int k = 0; k < kPackedCodes; k += 4) {
 #pragma GCC unroll 2
-        for (int r = 0; r < kRows; r += kWidth, to += 4 * (kRows < kWidth ? kRows : kWidth)) {
+        for (int r = 0; r < kColumnRows; r += kWidth) {
           const F step = load(call.value_step + columns + i + r);
           I four = {};
-          for (int j = 0; j < 4 && k + j < c.keys; ++j) {
-            const F v = load_until(c.value + at + (k + j) * call.row() + i + r, c.value + all);
+          for (int j = 0; j < 4 && begin + k + j < c.keys; ++j) {
+            const F v = load_until(c.value + at + (begin + k + j) * call.row() + i + r, c.value + all);
             four |= (rounded(v / step) & 255) << 8 * j;
           }
-          __builtin_memcpy(to, &four, 4 * (kRows < kWidth ? kRows : kWidth));
+          constexpr int kRowBytes = 4 * kValueDepth;
+          std::int8_t* first = to + step_at(k / 4, kValueDepth) + kRowBytes * r;
+          if constexpr (kValueDepth == 1) {
+            __builtin_memcpy(first, &four, kRowBytes * kTogether);
+          } else {
+            for (int n = 0; n < kTogether; ++n) store_as(first + kRowBytes * n, four[n]);
+          }
         }
       }
     }

@@ -6,6 +6,7 @@
 #include "in_place.h"
 #endif
 
+#include <optional>
 #include <utility>
 
 #include "kernels.h"

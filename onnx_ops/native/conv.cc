@@ -6,7 +6,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "rotation.h"
+#include "kernels.h"
 
 namespace quantface {
 namespace {
@@ -17,6 +17,9 @@ constexpr std::int64_t kMostOfFour = 1 << 20;
 constexpr std::int64_t kFewChannels = 8;
 // Channels above which the branch's tiles are of 2x2 pixels: the factors for 4x4 would leave the cache.
 constexpr std::int64_t kMostOfLargeTiles = 640;
+
+// Steps of four channels in a row of a matrix below which products of vectors are faster.
+constexpr int kLeastDepth = 4;
 
 template <class T>
 bool allocate(T** array, std::int64_t count) {
@@ -55,6 +58,13 @@ void free_form(ConvForm* form) {
   *form = ConvForm();
 }
 
+// Steps of a row of taps that instructions take at once where they multiply matrices; 0 where too few would pay.
+int matrix_depth(const Kernels& kernels, const ConvPlan& plan) {
+  if (kernels.conv.matrix_rows == 0) return 0;
+  const int depth = tile_depth(plan.steps * static_cast<int>(plan.geometry.kernel[1]));
+  return depth < kLeastDepth ? 0 : depth;
+}
+
 // Adds the form of tiles of `edge` pixels to the plan: weights in order, or only what a pass over them
 // tells. Tiles of more than one pixel are left out where a transformed code or weight is not a byte, or a
 // pair of their products not in int16. False without memory.
@@ -62,6 +72,7 @@ bool add_form(const Kernels& kernels, const ConvWeights& weights, int edge, Conv
   const ConvGeometry& g = plan->geometry;
   ConvForm form;
   form.edge = edge;
+  form.depth = edge > 1 ? 0 : matrix_depth(kernels, *plan);
   form.positions = edge > 1 ? tile_positions(edge) : static_cast<int>(g.kernel[0] * g.kernel[1]);
   bool fit = largest_code(kernels, *plan, form, kPlainSum) <= kernels.conv.most_code;
   if (!fit && edge > 1) return true;
@@ -174,7 +185,7 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
     if (made) join_planes(weights, count, joined);
     weights = {joined, nullptr, Stored::kBytes};
   }
-  const bool tiles = square && g.channels > kFewChannels;
+  const bool tiles = square && g.channels > kFewChannels && matrix_depth(kernels, *plan) == 0;
   if (made && tiles) made = add_form(kernels, weights, 2, plan);
   if (made && tiles && !plan->paired && g.filters * g.channels <= kMostOfFour) {
     made = add_form(kernels, weights, 4, plan);

@@ -33,6 +33,7 @@ namespace quantface {
 struct Kernels;
 
 constexpr int kBlockPixels = 48;    // output pixels of one block, or as many times its tiles' edge
+constexpr int kMatrixPixels = 64;   // the same where instructions multiply matrices
 constexpr int kBranchPixels = 128;  // the same of the branch, or as many times its tiles' edge
 constexpr int kMaxTaps = 64;
 constexpr std::int64_t kSlabBytes = 2 << 20;    // of padded codes: a slab stays in the caches
@@ -70,6 +71,7 @@ enum class Sums { kShort, kPairs, kWide };
 struct ConvForm {
   int edge = 1;       // of a tile in pixels: 2 or 4 by Winograd, 1 tap by tap
   int positions = 0;  // taps, or 16, or 46
+  int depth = 0;      // steps of four channels that instructions multiply as a matrix, or 0
   Sums sums = Sums::kShort;
   std::int64_t position_bytes = 0;    // from the weights of one position to those of the next
   std::int8_t* weights = nullptr;     // (blocks, positions, steps + gap, outputs, 4), or null
@@ -255,6 +257,7 @@ static inline BranchScratch branch_scratch(const ConvCall& call) {
 struct ConvKernels {
   int lanes;   // filters in a vector
   int rows;    // pixels or tiles taken at once
+  int matrix_rows;  // the same of instructions that multiply matrices; 0 without
   int branch_rows[2];  // the same of the branch, with ranks in one vector and in two
   int short_run;    // fewer steps in int16 than this do not pay; 0 where none of its sums are
   bool is_signed;   // what Winograd's transform makes of codes

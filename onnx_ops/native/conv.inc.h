@@ -10,8 +10,15 @@ struct ConvBlock {
   std::int64_t begin = 0, count = 0;  // pixels or tiles of this block
   int tap_count = 0, steps_of_tap;      // taps of a row are one where their codes lie side by side
   std::ptrdiff_t taps[kMaxTaps];
+  const std::uint8_t* rows[kMatrixPixels];  // where the first tap sees the block's pixels; the last one stands for more
+#ifdef QUANTFACE_AMX
+  std::optional<Matrices> matrices;  // where the form has a depth
+#endif
 
   ConvBlock(const ConvCall& call, void* scratch) : c(call), plan(*call.plan), form(*call.form) {
+#ifdef QUANTFACE_AMX
+    if (form.depth > 0) matrices.emplace(form.depth);
+#endif
     const ConvScratch layout = conv_scratch(call, kOutputs);
     char* base = static_cast<char*>(scratch);
     transformed = reinterpret_cast<std::uint8_t*>(base);
@@ -34,9 +41,24 @@ struct ConvBlock {
     count = left < c.block_pixels ? left : c.block_pixels;
     const int first = static_cast<int>(c.first + c.band * group / c.groups);
     const int last = static_cast<int>(c.first + c.band * (group + 1) / c.groups);
-    if (form.edge == 2) run_tiles<2>(first, last);
-    if (form.edge == 4) run_tiles<4>(first, last);
-    for (int filters = first; filters < last && form.edge == 1; ++filters) {
+    switch (form.edge) {
+      case 1: run_pixels(first, last); break;
+      case 2: run_tiles<2>(first, last); break;
+      default: run_tiles<4>(first, last);
+    }
+  }
+
+  void run_pixels(int first, int last) {
+    const ConvGeometry& g = plan.geometry;
+    std::int64_t row = begin / c.out_width, column = begin % c.out_width;
+    for (std::int64_t p = 0; p < c.block_pixels; ++p) {
+      rows[p] = p < count ? padded_at(row * g.stride[0], column * g.stride[1]) : rows[p - 1];
+      if (++column == c.out_width) {
+        column = 0;
+        ++row;
+      }
+    }
+    for (int filters = first; filters < last; ++filters) {
       multiply_pixels(filters);
       plan.linear ? finish_lines(filters) : finish_pixels(filters);
     }
@@ -78,13 +100,15 @@ struct ConvBlock {
                                        : byte_product<Sums::kShort, kVectors>;
   }
 
+  const std::int8_t* weights_of(int filters) const { return c.weights + (filters - c.first) * block_bytes(form); }
+
   // Sums of `taps` in a row, from one position's weights on, for the rows of codes.
   void multiply(const std::uint8_t* const* rows, int position, int count, int steps, int filters,
                 std::int32_t* to) const {
     const auto product = existing(filters) > kWidth ? product_of<2>() : product_of<1>();
     const std::int64_t start = std::int64_t{filters} * form.positions + position;
     product(rows, taps, count, steps, form.ends + start * end_words(plan.steps),
-            c.weights + (filters - c.first) * block_bytes(form) + position * form.position_bytes,
+            weights_of(filters) + position * form.position_bytes,
             form.start + start * kOutputs, to, sums_row());
   }
 
@@ -102,14 +126,17 @@ struct ConvBlock {
   }
 
   void multiply_pixels(int filters) {
-    const ConvGeometry& g = plan.geometry;
-    for (std::int64_t p = 0; p < count; p += kRows) {
-      const std::uint8_t* rows[kRows];
-      for (int r = 0; r < kRows; ++r) {
-        const std::int64_t pixel = begin + (p + r < count ? p + r : count - 1);
-        rows[r] = padded_at(pixel / c.out_width * g.stride[0], pixel % c.out_width * g.stride[1]);
+#ifdef QUANTFACE_AMX
+    if (form.depth > 0) {
+      const auto product = existing(filters) > kWidth ? &Matrices::multiply<2> : &Matrices::multiply<1>;
+      for (std::int64_t p = 0; p < count; p += kMatrixRows) {
+        ((*matrices).*product)(rows + p, taps, tap_count, steps_of_tap, weights_of(filters), sums + p * kOutputs, kOutputs);
       }
-      multiply(rows, 0, tap_count, steps_of_tap, filters, sums + p * kOutputs);
+      return;
+    }
+#endif
+    for (std::int64_t p = 0; p < count; p += kRows) {
+      multiply(rows + p, 0, tap_count, steps_of_tap, filters, sums + p * kOutputs);
     }
   }
 
@@ -160,20 +187,19 @@ struct ConvBlock {
       if (tiles > count - t) tiles = count - t;
       const std::int64_t width = kEdge * tiles < c.out_width - x ? kEdge * tiles : c.out_width - x;
       for (int i = 0; i < kEdge && y + i < c.rows; ++i) {
-        emit(steps + i * row + kEdge * t * kOutputs, width, (y + i) * c.out_width + x, filters);
+        float* rows = steps + i * row + kEdge * t * kOutputs;
+        emit(rows, width, (y + i) * c.out_width + x, filters,
+             [&](int) { return [=](std::int64_t at) { return load(rows + at); }; });
       }
       t += tiles;
     }
   }
 
   void finish_pixels(int filters) {
-    for (int v = 0; v < existing(filters); v += kWidth) {
-      const Requantized requantized(plan, std::int64_t{filters} * kOutputs + v);
-      for (std::int64_t p = v; p < count * kOutputs; p += kOutputs) {
-        store(steps + p, requantized(load_as<I>(sums + p)));
-      }
-    }
-    emit(steps, count, begin, filters);
+    emit(steps, count, begin, filters, [&](int f) {
+      const Requantized requantized(plan, std::int64_t{filters} * kOutputs + f);
+      return [=](std::int64_t at) { return requantized(load_as<I>(sums + at)); };
+    });
   }
 
   // Whether whole vectors go past the caches to rows of y that begin at `y`, `row` floats apart.
@@ -216,8 +242,10 @@ struct ConvBlock {
                   put, rows);
   }
 
-  // Writes y_scale * steps + up @ low of `pixels` rows of steps, those of the slab from `pixel` on, channels first.
-  void emit(float* rows, std::int64_t pixels, std::int64_t pixel, int filters) {
+  // Writes y_scale * step + up @ low of `pixels` pixels, those of the slab from `pixel` on, channels first. Steps of a
+  // vector of filters from f on are steps_of(f)(at), with kOutputs from one pixel to the next; `rows` has room for them.
+  template <class StepsOf>
+  void emit(float* rows, std::int64_t pixels, std::int64_t pixel, int filters, StepsOf steps_of) {
     const std::int64_t plane = c.out_height * c.out_width;
     const std::int64_t filter = std::int64_t{filters} * kOutputs;
     const int found = existing(filters);
@@ -225,14 +253,16 @@ struct ConvBlock {
     const bool streams = streams_to(y, plane);
     const float* low = c.low + pixel * c.low_row;
     for (int f = 0; f < found; f += kWidth) {
+      const auto step = steps_of(f);
       const float* up = plan.up + filter * plan.rank + f;
       const int width = found - f < kWidth ? found - f : kWidth;
       float* to = y + f * plane;
       std::int64_t p = 0;
       for (; p + kEmitted <= pixels; p += kEmitted) {
-        emit_block(rows + p * kOutputs + f, low + p * c.low_row, up, to + p, width, streams,
-                   std::make_integer_sequence<int, kEmitted>{});
+        emit_block([&](int r) { return step((p + r) * kOutputs + f); }, low + p * c.low_row, up, to + p, width,
+                   streams, std::make_integer_sequence<int, kEmitted>{});
       }
+      for (std::int64_t r = p; r < pixels; ++r) store(rows + r * kOutputs + f, step(r * kOutputs + f));
       put_rest(rows + f, low, up, p, pixels, width, to);
     }
   }
@@ -240,12 +270,12 @@ struct ConvBlock {
   // Pixels of a block: whole squares, and enough sums for products that wait for each other.
   static constexpr int kEmitted = kWidth < 8 ? 2 * kWidth : kWidth;
 
-  template <int... R>
-  ALWAYS_INLINE void emit_block(const float* rows, const float* low, const float* up, float* to, int width,
-                                bool streams, std::integer_sequence<int, R...> all) const {
+  template <class Step, int... R>
+  ALWAYS_INLINE void emit_block(Step step, const float* low, const float* up, float* to, int width, bool streams,
+                                std::integer_sequence<int, R...> all) const {
     F y[kEmitted];
     const F scale = F{} + plan.y_scale;
-    const auto put = [&](int r, int, F sum) { y[r] = load(rows + r * kOutputs) * scale + sum; };
+    const auto put = [&](int r, int, F sum) { y[r] = step(r) * scale + sum; };
     float_rows<1, kOutputs>(low, 1, c.low_row, plan.rank, up, put, all);
     for (int p = 0; p < kEmitted; p += kWidth) {
       transpose_square(y + p, to + p, c.out_height * c.out_width, width, streams);
@@ -279,5 +309,6 @@ void run_conv(const ConvCall& call, std::int64_t first, std::int64_t last, void*
   if (call.streams) fence();
 }
 
-constexpr ConvKernels kConvKernels = {kWidth,    kRows,        {kTaken<1>, kTaken<2>}, kShortRun,  kSigned, kMostCode,
-                                      mark_sums, expand_steps, pad_rows,               run_branch, run_conv};
+constexpr ConvKernels kConvKernels = {kWidth,  kRows,     kMatrixRows, {kTaken<1>, kTaken<2>}, kShortRun,
+                                      kSigned, kMostCode, mark_sums,   expand_steps,           pad_rows,
+                                      run_branch, run_conv};

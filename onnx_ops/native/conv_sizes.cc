@@ -80,10 +80,12 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   c.tile_rows = (c.rows + edge - 1) / edge;
   c.tile_columns = (c.out_width + edge - 1) / edge;
   if (edge > 1) c.padded_rows = edge * c.tile_rows + 2;
-  std::int64_t most = kBlockPixels / edge;
+  const bool matrices = c.form->depth > 0;
+  std::int64_t most = matrices ? kMatrixPixels : kBlockPixels / edge;
   const std::int64_t tile = c.form->positions * (c.padded_channels + kTileGap);
   if (edge > 1 && most * tile > kTransformedBytes) most = std::max(kTransformedBytes / tile, std::int64_t{1});
-  share(c.tile_rows * c.tile_columns, most, kernels.conv.rows, &c.block_pixels, &c.blocks);
+  share(c.tile_rows * c.tile_columns, most, matrices ? kernels.conv.matrix_rows : kernels.conv.rows, &c.block_pixels,
+        &c.blocks);
   const std::int64_t rows = (c.rows + plan.branch_tile - 1) / plan.branch_tile;
   const std::int64_t columns = (c.out_width + plan.branch_tile - 1) / plan.branch_tile;
   // Whole products, and whole vectors of tiles.

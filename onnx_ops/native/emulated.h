@@ -1,4 +1,4 @@
-// The AVX-512 and VNNI instructions that the kernels use, each as the loop that defines it, so that tests
+// The AVX-512, VNNI and AMX instructions that the kernels use, each as the loop that defines it, so that tests
 // run those kernels on CPUs with AVX2 alone. avx512.inc.h and avx2.inc.h include it instead of in_place.h
 // if QUANTFACE_EMULATE is on.
 #pragma once
@@ -145,9 +145,69 @@ inline __m512i packed_bytes(__m512i x, __m512i y) {
   });
 }
 
+// AMX's registers, of each thread.
+struct TileRegisters {
+  static constexpr int kCount = 8, kMostRows = 16, kRowBytes = 64;
+  std::uint8_t config[64];
+  std::uint8_t bytes[kCount][kMostRows][kRowBytes];
+
+  int rows(int tile) const { return config[48 + tile]; }
+  int row_bytes(int tile) const { return config[16 + 2 * tile] | config[17 + 2 * tile] << 8; }
+};
+
+inline thread_local TileRegisters tiles;
+
+inline void load_tile_config(const void* from) {
+  std::memset(&tiles, 0, sizeof tiles);
+  if (from != nullptr) std::memcpy(tiles.config, from, sizeof tiles.config);
+}
+
+inline void store_tile_config(void* to) { std::memcpy(to, tiles.config, sizeof tiles.config); }
+
+inline void load_tile(int tile, const void* from, std::ptrdiff_t row) {
+  std::memset(tiles.bytes[tile], 0, sizeof tiles.bytes[tile]);
+  for (int r = 0; r < tiles.rows(tile); ++r) {
+    std::memcpy(tiles.bytes[tile][r], static_cast<const char*>(from) + r * row, tiles.row_bytes(tile));
+  }
+}
+
+inline void store_tile(int tile, void* to, std::ptrdiff_t row) {
+  for (int r = 0; r < tiles.rows(tile); ++r) {
+    std::memcpy(static_cast<char*>(to) + r * row, tiles.bytes[tile][r], tiles.row_bytes(tile));
+  }
+}
+
+// sums[r][f] += a[r][c] * b[c / 4][f][c % 4]
+template <class A, class B>
+void add_tile_dots(int sums, int a, int b) {
+  for (int r = 0; r < tiles.rows(sums); ++r) {
+    for (int f = 0; f < tiles.row_bytes(sums) / 4; ++f) {
+      std::int32_t sum;
+      std::memcpy(&sum, tiles.bytes[sums][r] + 4 * f, sizeof sum);
+      for (int c = 0; c < tiles.row_bytes(a); ++c) {
+        sum += static_cast<A>(tiles.bytes[a][r][c]) * static_cast<B>(tiles.bytes[b][c / 4][4 * f + c % 4]);
+      }
+      std::memcpy(tiles.bytes[sums][r] + 4 * f, &sum, sizeof sum);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace quantface
 
+#undef _tile_loadd
+#undef _tile_stored
+#undef _tile_zero
+#undef _tile_dpbusd
+#undef _tile_dpbsud
+#define _tile_loadconfig quantface::load_tile_config
+#define _tile_storeconfig quantface::store_tile_config
+#define _tile_release() quantface::load_tile_config(nullptr)
+#define _tile_loadd(tile, from, row) quantface::load_tile(tile, from, row)
+#define _tile_stored(tile, to, row) quantface::store_tile(tile, to, row)
+#define _tile_zero(tile) std::memset(quantface::tiles.bytes[tile], 0, sizeof quantface::tiles.bytes[tile])
+#define _tile_dpbusd quantface::add_tile_dots<std::uint8_t, std::int8_t>
+#define _tile_dpbsud quantface::add_tile_dots<std::int8_t, std::uint8_t>
 #define _mm512_maddubs_epi16 quantface::multiplied_bytes
 #define _mm512_madd_epi16 quantface::multiplied_words
 #define _mm512_set1_ps(v) quantface::each<__m512, float>([&](int) { return v; })

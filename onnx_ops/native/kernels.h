@@ -12,6 +12,7 @@ const Kernels* avx2_kernels();
 const Kernels* avx2_vnni_kernels();
 const Kernels* avx512_kernels();
 const Kernels* avx512_vnni_kernels();
+const Kernels* amx_kernels();
 const Kernels* neon_kernels();
 const Kernels* neon_dot_kernels();
 
@@ -21,6 +22,13 @@ constexpr std::int64_t kStreamedBytes = 4 << 20;
 
 constexpr int kLineBytes = 64;  // in a cache line
 constexpr int kLine = 16;       // floats in one
+
+// Steps of four bytes in a row of a tile, the register of a matrix: of those that divide all steps, the most.
+static inline int tile_depth(int steps) {
+  int depth = 16;
+  while (steps % depth != 0) --depth;
+  return depth;
+}
 
 // Offsets in bytes into a tile's scratch.
 struct ScratchLayout {

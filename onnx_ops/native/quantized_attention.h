@@ -12,7 +12,7 @@ namespace quantface {
 constexpr int kQueryTop = 63, kKeyTop = 127, kValueTop = 127, kShareTop = 16383;
 constexpr float kLeastStep = 1e-30f;  // added to every step: zeros have one, and keys that do not exist no share
 constexpr std::int64_t kPackedCodes = 48;   // keys put into order at a time
-constexpr std::int64_t kKeysOfBlock = 504;  // at most
+constexpr std::int64_t kKeysOfBlock = 480;  // at most
 constexpr std::int64_t kColumns = 64;       // of tokens, measured at once
 
 struct QuantizedAttentionCall {
@@ -21,8 +21,8 @@ struct QuantizedAttentionCall {
   float* value_step = nullptr;    // the same
   float* key_step = nullptr;      // (images, heads, padded_keys)
   std::int32_t* start = nullptr;  // (images, heads, padded_keys), where scores begin
-  std::int8_t* key = nullptr;     // (images, heads, padded_keys / rows, key_steps, rows, 4)
-  std::int8_t* value = nullptr;   // (images, heads, depth_room / rows, padded_keys / 4, rows, 4)
+  std::int8_t* key = nullptr;     // (images, heads, padded_keys / rows, key_steps / n, rows, n, 4)
+  std::int8_t* value = nullptr;   // (images, heads, depth_room / rows, padded_keys / 4 / n, rows, n, 4)
 
   std::int64_t row() const { return sizes.heads * sizes.depth; }
   std::int64_t key_steps() const { return (sizes.depth + 3) / 4; }

@@ -4,10 +4,7 @@
 // lane of another, four keys' shares are the bytes that the next product reads, and a head's channels fill
 // rows of a product, not vectors.
 
-// Of every CPU sums of int32, as no two products of bytes up to 127 leave int16.
-constexpr Sums kExact = kShortRun == 0 ? Sums::kShort : Sums::kPairs;
-
-constexpr int kFewRows = kRows * 2 / 3;  // of a product, where more would not exist
+constexpr int kFewRows = kColumnRows * 2 / 3;  // of a product, where more would not exist
 
 // times * 2**v of what is not above 0, within 3e-6 of itself, which is less than shares of 14 bits show. As
 // power, but the same bits on every CPU.
@@ -20,30 +17,13 @@ ALWAYS_INLINE F short_power(F v, float times) {
   return (F)((I)p + ((I)shifted << 23));  // n is in the lowest bits
 }
 
-// put(r, v, sum) of products of rows by the block's queries, for rows R: rows (steps, kRows, 4), each signed, and
-// columns (steps, kOutputs, 4), up to 127.
-template <class Put, int... R>
-ALWAYS_INLINE void multiply_columns(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put,
-                                    std::integer_sequence<int, R...>) {
-  Dot<kExact> left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
-  const auto add = [](Dotted row, Dotted first, Dotted second, Dot<kExact>& a, Dot<kExact>& b) {
-    a.add(first, row);
-    b.add(second, row);
-  };
-  for (int i = 0; i < steps; ++i, rows += 4 * kRows, columns += 2 * kBytes) {
-    const Dotted first = load_dotted(columns), second = load_dotted(columns + kBytes);
-    (add(four_weights(rows + 4 * R), first, second, left[R], right[R]), ...);
-  }
-  (put(R, 0, (I)left[R].total()), ...);
-  (put(R, 1, (I)right[R].total()), ...);
-}
-
 struct QuantizedAttentionBlock {
   const QuantizedAttentionCall& call;
   const AttentionCall& c;
+  const Columns products;
   float* sum;           // (depth_room, kOutputs): of share * value
   float* score;         // (kKeysOfBlock, kOutputs)
-  std::int32_t* upper;  // (kRows, kOutputs): sums of shares' upper halves
+  std::int32_t* upper;  // (kColumnRows, kOutputs): sums of shares' upper halves
   float* step;          // (kOutputs): of scores, in the exponent
   float* largest;       // (kOutputs): scores up to the last block, in steps
   float* factor;        // (kOutputs): of what was summed before this block
@@ -52,15 +32,16 @@ struct QuantizedAttentionBlock {
   std::int8_t* share;   // (2, kKeysOfBlock / 4, kOutputs, 4): upper halves, then lower ones
 
   static std::size_t bytes(const QuantizedAttentionCall& call) {
-    const std::int64_t floats = call.depth_room() + kKeysOfBlock + kRows + 4;
+    const std::int64_t floats = call.depth_room() + kKeysOfBlock + kColumnRows + 4;
     return static_cast<std::size_t>(kOutputs * (4 * floats + 4 * call.key_steps() + 2 * kKeysOfBlock));
   }
 
-  QuantizedAttentionBlock(const QuantizedAttentionCall& all, void* scratch) : call(all), c(all.sizes) {
+  QuantizedAttentionBlock(const QuantizedAttentionCall& all, void* scratch)
+      : call(all), c(all.sizes), products(static_cast<int>(all.key_steps())) {
     sum = static_cast<float*>(scratch);
     score = sum + call.depth_room() * kOutputs;
     upper = reinterpret_cast<std::int32_t*>(score + kKeysOfBlock * kOutputs);
-    step = reinterpret_cast<float*>(upper + kRows * kOutputs);
+    step = reinterpret_cast<float*>(upper + kColumnRows * kOutputs);
     largest = step + kOutputs;
     factor = largest + kOutputs;
     weight = factor + kOutputs;
@@ -77,7 +58,7 @@ struct QuantizedAttentionBlock {
     start(c.query + at, count);
     for (std::int64_t key = 0; key < c.keys; key += kKeysOfBlock) {
       const std::int64_t left = c.keys - key < kKeysOfBlock ? c.keys - key : kKeysOfBlock;
-      add_keys(head, key, static_cast<int>((left + kGroup - 1) / kGroup * kGroup));
+      add_keys(head, key, static_cast<int>(left));
     }
     finish(image * call.row() + channel, c.y + at, count);
   }
@@ -86,23 +67,29 @@ struct QuantizedAttentionBlock {
     constexpr double kLog2E = 1.4426950408889634;
     const float scale = static_cast<float>(kLog2E / __builtin_sqrt(static_cast<double>(c.depth)));
     const float* end = c.query + c.images * c.queries * call.row();
+    const auto place = [](int at) { return std::ptrdiff_t{at} * 4 * kOutputs; };
     for (std::int64_t q = 0; q < kOutputs; ++q) {
       const float* x = from + (q < count ? q : count - 1) * call.row();
       const auto value = [&](std::int64_t i) { return load_until(x + i, end); };
-      step[q] = scale * quantize_row(value, c.depth, kQueryTop, kQueryZero, query + 4 * q, 4 * kOutputs).step;
+      step[q] = scale * quantize_row(value, c.depth, kQueryTop, kQueryZero, query + 4 * q, place).step;
       largest[q] = kNoScore;
     }
+    products.take_queries(query);
     __builtin_memset(weight, 0, sizeof(float) * kOutputs);
     __builtin_memset(sum, 0, sizeof(float) * static_cast<std::size_t>(call.depth_room() * kOutputs));
   }
 
-  // `keys` keys from `key` on, whole groups.
-  void add_keys(std::int64_t head, std::int64_t key, int keys) {
-    multiply_keys(head * call.padded_keys() + key, keys);
-    for (int v = 0; v < kOutputs; v += kWidth) weigh(keys, v);
-    const std::int8_t* values = call.value + head * call.depth_room() * call.padded_keys() + key * kRows;
-    for (std::int64_t i = 0; i < c.depth; i += kRows, values += kRows * call.padded_keys()) {
-      const auto add = c.depth - i > kFewRows ? add_values<kRows> : add_values<kFewRows>;
+  // `count` keys from `key` on.
+  void add_keys(std::int64_t head, std::int64_t key, int count) {
+    const int scored = (count + kScored - 1) / kScored * kScored, keys = (count + kGroup - 1) / kGroup * kGroup;
+    multiply_keys(head * call.padded_keys() + key, scored);
+    for (int v = 0; v < kOutputs; v += kWidth) weigh(scored, v);
+    for (int half = 0; half < 2 && keys > scored; ++half) {
+      __builtin_memset(share + (half * kKeysOfBlock + scored) * kOutputs, 0, (keys - scored) * kOutputs);
+    }
+    const std::int8_t* values = call.value + head * call.depth_room() * call.padded_keys() + key * kColumnRows;
+    for (std::int64_t i = 0; i < c.depth; i += kColumnRows, values += kColumnRows * call.padded_keys()) {
+      const auto add = c.depth - i > kFewRows ? add_values<kColumnRows> : add_values<kFewRows>;
       add(*this, values, keys / 4, sum + i * kOutputs);
     }
   }
@@ -111,7 +98,7 @@ struct QuantizedAttentionBlock {
   void multiply_keys(std::int64_t token, int keys) {
     F found[2] = {load(largest), load(largest + kWidth)};
     const std::int8_t* rows = call.key + token * 4 * call.key_steps();
-    for (int k = 0; k < keys; k += kRows, rows += kRows * 4 * call.key_steps()) {
+    for (int k = 0; k < keys; k += kColumnRows, rows += kColumnRows * 4 * call.key_steps()) {
       score_rows(rows, token + k, score + k * kOutputs, found);
     }
     for (int v = 0; v < 2; ++v) {
@@ -131,8 +118,7 @@ struct QuantizedAttentionBlock {
       store(scores + r * kOutputs + v * kWidth, value);
       most[v] = larger(value, most[v]);
     };
-    multiply_columns(rows, query, static_cast<int>(call.key_steps()), put,
-                     std::make_integer_sequence<int, kRows>{});
+    products.multiply_keys(rows, query, static_cast<int>(call.key_steps()), put);
     found[0] = most[0];
     found[1] = most[1];
   }
@@ -162,7 +148,6 @@ struct QuantizedAttentionBlock {
   template <int kCount>
   __attribute__((noinline)) static void add_values(const QuantizedAttentionBlock& block, const std::int8_t* values,
                                                    int steps, float* sums) {
-    constexpr std::make_integer_sequence<int, kCount> kAll{};
     const auto keep = [&](int r, int v, I part) {
       store_as(block.upper + r * kOutputs + v * kWidth, part << 7);
     };
@@ -171,8 +156,8 @@ struct QuantizedAttentionBlock {
       const F both = __builtin_convertvector(load_as<I>(block.upper + at) + part, F);
       store(sums + at, load(sums + at) * load(block.factor + v * kWidth) + both);
     };
-    multiply_columns(values, block.share, steps, keep, kAll);
-    multiply_columns(values, block.share + kKeysOfBlock * kOutputs, steps, add, kAll);
+    block.products.multiply_values<kCount>(values, block.share, steps, keep);
+    block.products.multiply_values<kCount>(values, block.share + kKeysOfBlock * kOutputs, steps, add);
   }
 
   // Sums become values of `count` queries, from channel `column` of means and steps on.

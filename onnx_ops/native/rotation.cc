@@ -8,6 +8,10 @@
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
+#ifdef QUANTFACE_KNOWS_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace quantface {
 
@@ -90,12 +94,27 @@ static bool has_dot_product() {
 #endif
 #endif
 
+#ifdef QUANTFACE_KNOWS_AMX
+// Linux gives a process its tiles on demand: its threads then have 8 KB more to save.
+static bool has_matrices() {
+#ifdef QUANTFACE_EMULATE
+  return true;
+#else
+  constexpr long kRequest = 0x1023, kTiles = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return HAS("amx-tile") && HAS("amx-int8") && syscall(SYS_arch_prctl, kRequest, kTiles) == 0;
+#endif
+}
+#endif
+
 const Kernels* supported_kernels(int index) {
-  const Kernels* found[5] = {};
+  const Kernels* found[6] = {};
   int count = 0;
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_cpu_init();
   if (HAS("avx512f") && HAS("avx512bw") && HAS("avx512vl") && HAS("avx512dq")) {
+#ifdef QUANTFACE_KNOWS_AMX
+    if (HAS("avx512vnni") && has_matrices()) found[count++] = amx_kernels();
+#endif
     if (HAS("avx512vnni")) found[count++] = avx512_vnni_kernels();
     found[count++] = avx512_kernels();
   }

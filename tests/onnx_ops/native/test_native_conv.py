@@ -27,6 +27,7 @@ GEOMETRY = [  # channels, filters, kernel, strides, pads, height, width
     (130, 8, (5, 3), (2, 1), (2, 1, 2, 1), 6, 6),
     (1, 1, (3, 3), (1, 1), (1, 1, 1, 1), 1, 1),
     (64, 64, (3, 3), (1, 1), (1, 1, 1, 1), 40, 42),
+    (68, 20, (1, 1), (1, 1), (0, 0, 0, 0), 5, 7),  # no number of steps at once divides 17
 ]
 BITS = [(4, 4), (6, 4), (8, 7), (8, 8), (3, 2)]  # of activations, of weights
 LARGE = [  # more than 1 MiB of weights in the kernels' order, which each call makes

@@ -1,0 +1,136 @@
+// Attention's products: rows of signed bytes, keys or channels of values, by columns, the block's queries.
+// Included after matrices.inc.h.
+//
+// Rows are stored (steps / depth, kColumnRows, depth, 4): steps of four bytes, `depth` of which a row has side by
+// side. Columns, bytes up to 127, are (steps, kOutputs, 4).
+
+#ifdef QUANTFACE_AMX
+constexpr int kColumnRows = kTileRows;
+constexpr int kValueDepth = 12;  // kPackedCodes keys
+
+// Of a key's steps.
+int key_depth(int steps) { return tile_depth(steps); }
+
+// Sums are in tiles 0 and 1. Keys are in tile 2 and the queries in 3 and 4, values in 5 and shares in 6 and 7.
+class Columns {
+ public:
+  explicit Columns(int key_steps)
+      : depth_(key_depth(key_steps)), whole_(depth_ == key_steps), tiles_(config(depth_)) {}
+
+  // Queries that tiles hold as a whole stay there.
+  void take_queries(const std::int8_t* columns) const {
+    if (whole_) load_queries(columns);
+  }
+
+  // put(r, v, sum) for row r and vector v of columns.
+  template <class Put>
+  ALWAYS_INLINE void multiply_keys(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
+    const auto add = [&](const std::int8_t* row, const std::int8_t* column) {
+      _tile_loadd(2, row, 4 * depth_);
+      if (!whole_) load_queries(column);
+      _tile_dpbsud(0, 2, 3);
+      _tile_dpbsud(1, 2, 4);
+    };
+    multiply(rows, columns, steps, depth_, add, put);
+  }
+
+  template <int, class Put>
+  ALWAYS_INLINE void multiply_values(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
+    const auto add = [](const std::int8_t* row, const std::int8_t* column) {
+      _tile_loadd(5, row, 4 * kValueDepth);
+      _tile_loadd(6, column, 2 * kBytes);
+      _tile_dpbsud(0, 5, 6);
+      _tile_loadd(7, column + kBytes, 2 * kBytes);
+      _tile_dpbsud(1, 5, 7);
+    };
+    multiply(rows, columns, steps, kValueDepth, add, put);
+  }
+
+ private:
+  static TileConfig config(int depth) {
+    TileConfig config{};
+    config.set(0, kTileRows, kTileRows);
+    config.set(1, kTileRows, kTileRows);
+    config.set(2, kTileRows, depth);
+    config.set(3, depth, kTileRows);
+    config.set(4, depth, kTileRows);
+    config.set(5, kTileRows, kValueDepth);
+    config.set(6, kValueDepth, kTileRows);
+    config.set(7, kValueDepth, kTileRows);
+    return config;
+  }
+
+  static void load_queries(const std::int8_t* columns) {
+    _tile_loadd(3, columns, 2 * kBytes);
+    _tile_loadd(4, columns + kBytes, 2 * kBytes);
+  }
+
+  template <class Add, class Put>
+  ALWAYS_INLINE static void multiply(const std::int8_t* rows, const std::int8_t* columns, int steps, int depth,
+                                     Add add, Put put) {
+    alignas(64) std::int32_t sums[kTileRows * kOutputs];
+    _tile_zero(0);
+    _tile_zero(1);
+    for (int i = 0; i < steps; i += depth) add(rows + 4 * i * kTileRows, columns + 2 * i * kBytes);
+    _tile_stored(0, sums, sizeof(std::int32_t) * kOutputs);
+    _tile_stored(1, sums + kWidth, sizeof(std::int32_t) * kOutputs);
+    for (int r = 0; r < kTileRows; ++r) {
+      put(r, 0, load_as<I>(sums + r * kOutputs));
+      put(r, 1, load_as<I>(sums + r * kOutputs + kWidth));
+    }
+  }
+
+  int depth_;
+  bool whole_;
+  Tiles tiles_;
+};
+#else
+constexpr int kColumnRows = kRows;
+constexpr int kValueDepth = 1;
+
+int key_depth(int) { return 1; }
+
+// Of every CPU sums of int32, as no two products of bytes up to 127 leave int16.
+constexpr Sums kExact = kShortRun == 0 ? Sums::kShort : Sums::kPairs;
+
+class Columns {
+ public:
+  explicit Columns(int) {}
+
+  void take_queries(const std::int8_t*) const {}
+
+  // put(r, v, sum) for row r and vector v of columns.
+  template <class Put>
+  ALWAYS_INLINE void multiply_keys(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
+    multiply(rows, columns, steps, put, std::make_integer_sequence<int, kRows>{});
+  }
+
+  // For the first kCount rows.
+  template <int kCount, class Put>
+  ALWAYS_INLINE void multiply_values(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
+    multiply(rows, columns, steps, put, std::make_integer_sequence<int, kCount>{});
+  }
+
+ private:
+  template <class Put, int... R>
+  ALWAYS_INLINE static void multiply(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put,
+                                     std::integer_sequence<int, R...>) {
+    Dot<kExact> left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
+    const auto add = [](Dotted row, Dotted first, Dotted second, Dot<kExact>& a, Dot<kExact>& b) {
+      a.add(first, row);
+      b.add(second, row);
+    };
+    for (int i = 0; i < steps; ++i, rows += 4 * kRows, columns += 2 * kBytes) {
+      const Dotted first = load_dotted(columns), second = load_dotted(columns + kBytes);
+      (add(four_weights(rows + 4 * R), first, second, left[R], right[R]), ...);
+    }
+    (put(R, 0, (I)left[R].total()), ...);
+    (put(R, 1, (I)right[R].total()), ...);
+  }
+};
+#endif
+
+// Where a step of the first row is, in bytes.
+ALWAYS_INLINE std::ptrdiff_t step_at(int step, int depth) {
+  return depth == 1 ? 4 * kColumnRows * step : 4 * (step / depth * kColumnRows * depth + step % depth);
+}
