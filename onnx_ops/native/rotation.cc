@@ -8,9 +8,12 @@
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
-#ifdef QUANTFACE_KNOWS_AMX
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 #endif
 
 namespace quantface {
@@ -89,21 +92,31 @@ static bool has_dot_product() {
 #if defined(__x86_64__) || defined(__i386__)
 #ifdef QUANTFACE_EMULATE
 #define HAS(feature) true
+[[maybe_unused]] static bool has_avx_vnni() { return true; }
+[[maybe_unused]] static bool has_amx() { return true; }
 #else
 #define HAS(feature) __builtin_cpu_supports(feature)
-#endif
-#endif
 
-#ifdef QUANTFACE_KNOWS_AMX
+// What not all compilers have names for.
+struct Features {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+
+  explicit Features(unsigned page) { __get_cpuid_count(7, page, &a, &b, &c, &d); }
+};
+
+[[maybe_unused]] static bool has_avx_vnni() { return (Features(1).a & 1u << 4) != 0; }
+
 // Linux gives a process its tiles on demand: its threads then have 8 KB more to save.
-static bool has_matrices() {
-#ifdef QUANTFACE_EMULATE
-  return true;
-#else
+[[maybe_unused]] static bool has_amx() {
+#ifdef __linux__
+  constexpr unsigned kTilesOfBytes = 3u << 24;    // AMX-TILE and AMX-INT8
   constexpr long kRequest = 0x1023, kTiles = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return HAS("amx-tile") && HAS("amx-int8") && syscall(SYS_arch_prctl, kRequest, kTiles) == 0;
+  return (Features(0).d & kTilesOfBytes) == kTilesOfBytes && syscall(SYS_arch_prctl, kRequest, kTiles) == 0;
+#else
+  return false;
 #endif
 }
+#endif
 #endif
 
 const Kernels* supported_kernels(int index) {
@@ -113,14 +126,14 @@ const Kernels* supported_kernels(int index) {
   __builtin_cpu_init();
   if (HAS("avx512f") && HAS("avx512bw") && HAS("avx512vl") && HAS("avx512dq")) {
 #ifdef QUANTFACE_KNOWS_AMX
-    if (HAS("avx512vnni") && has_matrices()) found[count++] = amx_kernels();
+    if (HAS("avx512vnni") && has_amx()) found[count++] = amx_kernels();
 #endif
     if (HAS("avx512vnni")) found[count++] = avx512_vnni_kernels();
     found[count++] = avx512_kernels();
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
 #ifdef QUANTFACE_AVX_VNNI
-    if (HAS("avxvnni")) found[count++] = avx2_vnni_kernels();
+    if (has_avx_vnni()) found[count++] = avx2_vnni_kernels();
 #endif
     found[count++] = avx2_kernels();
   }
