@@ -147,20 +147,10 @@ struct BranchBlock {
   // out = (adds ? out : 0) + sum over taps and channels of values times weights.
   template <int kStep, int... R>
   static void add_taps(const Seen* seen, int taps, int depth, bool adds, float* out, std::int64_t out_row,
-                       std::integer_sequence<int, R...>) {
+                       std::integer_sequence<int, R...> pixels) {
     F low[kPixels] = {}, high[kPixels] = {};
     for (const Seen* s = seen; s < seen + taps; ++s) {
-      const float* from = s->from;
-      const float* w = s->weights;
-      for (int k = 0; k < depth; ++k, from += s->row, w += kRanks) {
-        const F w0 = load(w), w1 = load(w + (kVectors - 1) * kWidth);
-        const auto add = [&](float value, F& a, F& b) {
-          const F v = value - F{};  // as in float_rows
-          add_product(a, v, w0);
-          if constexpr (kVectors == 2) add_product(b, v, w1);
-        };
-        (add(from[R * kStep], low[R], high[R]), ...);
-      }
+      sum_float_rows<kVectors, kRanks>(s->from, s->row, kStep, depth, s->weights, low, high, pixels);
     }
     const auto put = [&](float* to, F v) { store(to, adds ? load(to) + v : v); };
     (put(out + R * out_row, low[R]), ...);

@@ -31,7 +31,7 @@ struct ConvBlock {
       taps[i] = (i / width * c.padded_width + i % width) * c.padded_channels;
     }
     // What vanishes is not written.
-    if (plan.paired) __builtin_memset(sums, 0, c.block_pixels * sums_row() * sizeof *sums);
+    if (plan.paired && form.edge > 1) __builtin_memset(sums, 0, c.block_pixels * sums_row() * sizeof *sums);
   }
 
   void run(std::int64_t item) {

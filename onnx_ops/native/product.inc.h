@@ -72,12 +72,11 @@ void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, i
   }
 }
 
-// put(r, v, sum) of a[k][r] * w[k][f] summed over k, for rows r and kVectors vectors v of f, one or two;
-// `a_row` is from one k to the next, as kRow is of w, `a_step` from one row to the next.
-template <int kVectors, int kRow = kVectors * kWidth, class Put, int... R>
-ALWAYS_INLINE void float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
-                              const float* w, Put put, std::integer_sequence<int, R...>) {
-  F left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
+// sums[r] += a[k][r] * w[k][f] over k, for rows r and kVectors vectors v of f, one or two, the second one's sums in
+// `more`; `a_row` is from one k to the next, as kRow is of w, `a_step` from one row to the next.
+template <int kVectors, int kRow, int... R>
+ALWAYS_INLINE void sum_float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
+                                  const float* w, F* sums, F* more, std::integer_sequence<int, R...>) {
   for (int k = 0; k < count; ++k) {
     const F w0 = load(w), w1 = load(w + (kVectors - 1) * kWidth);
     const auto add = [&](float value, F& low, F& high) {
@@ -85,10 +84,18 @@ ALWAYS_INLINE void float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff
       add_product(low, v, w0);
       if constexpr (kVectors == 2) add_product(high, v, w1);
     };
-    (add(a[R * a_step], left[R], right[R]), ...);
+    (add(a[R * a_step], sums[R], more[R]), ...);
     w += kRow;
     a += a_row;
   }
+}
+
+// put(r, v, sum) of these sums from 0 on.
+template <int kVectors, int kRow = kVectors * kWidth, class Put, int... R>
+ALWAYS_INLINE void float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
+                              const float* w, Put put, std::integer_sequence<int, R...> rows) {
+  F left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
+  sum_float_rows<kVectors, kRow>(a, a_row, a_step, count, w, left, right, rows);
   (put(R, 0, left[R]), ...);
   if constexpr (kVectors == 2) (put(R, 1, right[R]), ...);
 }
