@@ -94,7 +94,15 @@ struct BranchBlock {
     const int taps = plan.branch_positions;
     std::int64_t at[kMaxTaps][kPixels];
     bool is_row[kMaxTaps];
-    for (int tap = 0; tap < taps; ++tap) is_row[tap] = find<kStep>(tap, pixel, pixels, at[tap]);
+    const std::int64_t row = (c.row + pixel / columns) * g.stride[0] - g.pads[0];
+    const std::int64_t column = pixel % columns;
+    for (int tap = 0, i = 0, j = 0; tap < taps; ++tap) {
+      is_row[tap] = find<kStep>(row + i, column, j - g.pads[1], pixels, at[tap]);
+      if (++j == g.kernel[1]) {
+        j = 0;
+        ++i;
+      }
+    }
     for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
       const int depth = depth_at(channel);
       Seen seen[kMaxTaps];
@@ -123,25 +131,29 @@ struct BranchBlock {
     }
   }
 
-  // Where in a plane of x a tap sees the pixels from `pixel` on, below 0 where it sees none; whether they lie kStep
-  // floats apart.
+  // Where in a plane of x a tap sees the pixels from `column` on, of which the first one sees row `y`, below 0 where it
+  // sees none; whether they lie kStep floats apart, and only the first one is set. `side` is what a tap is off a column.
   template <int kStep>
-  bool find(int tap, std::int64_t pixel, std::int64_t pixels, std::int64_t* at) const {
-    const std::int64_t height = c.height * g.upsample, width = c.width * g.upsample;
-    std::int64_t row = pixel / columns, column = pixel % columns;
-    bool is_row = pixels == kPixels;
+  bool find(std::int64_t y, std::int64_t column, std::int64_t side, std::int64_t pixels, std::int64_t* at) const {
+    const int copies = g.upsample == 2 ? 1 : 0;  // a shift: divisions would take longer than the products
+    const std::int64_t height = c.height << copies, width = c.width << copies;
+    std::int64_t x = column * g.stride[1] + side;
+    if (copies == 0 && g.stride[1] == kStep && pixels == kPixels && column + kPixels <= columns && y >= 0 &&
+        y < height && x >= 0 && x + (kPixels - 1) * kStep < width) {
+      at[0] = y * width + x;
+      return true;
+    }
     for (int p = 0; p < kPixels; ++p) {
-      const std::int64_t y = (c.row + row) * g.stride[0] + tap / g.kernel[1] - g.pads[0];
-      const std::int64_t x = column * g.stride[1] + tap % g.kernel[1] - g.pads[1];
       const bool inside = p < pixels && y >= 0 && y < height && x >= 0 && x < width;
-      at[p] = inside ? y / g.upsample * c.width + x / g.upsample : -1;
-      is_row = is_row && inside && at[p] == at[0] + p * kStep;
+      at[p] = inside ? (y >> copies) * c.width + (x >> copies) : -1;
+      x += g.stride[1];
       if (++column == columns) {
         column = 0;
-        ++row;
+        x = side;
+        y += g.stride[0];
       }
     }
-    return is_row;
+    return false;
   }
 
   // out = (adds ? out : 0) + sum over taps and channels of values times weights.
