@@ -40,7 +40,7 @@ struct BranchBlock {
   const ConvGeometry& g;
   float* values;  // (positions, branch_plane): kBranchChannels x low_block transformed; taps: what is gathered
   float* sums;    // (positions, low_block, kRanks)
-  float* lines;   // (tile + 2, branch_line): rows of x
+  float* lines;   // (tile + 3, branch_line): zeros, then copies of rows of x
   std::int64_t begin = 0, count = 0, columns = 0;
 
   BranchBlock(const ConvCall& call, void* scratch)
@@ -202,54 +202,71 @@ struct BranchBlock {
     }
   }
 
-  // Columns first + i of row y of what the layer sees, which exists.
-  void fetch(const float* plane, std::int64_t y, std::int64_t first, std::int64_t pixels, float* to) const {
-    const float* from = plane + y / g.upsample * c.width;
-    g.upsample == 1 ? gather(from, c.width, first, pixels, to) : gather_twice(from, c.width, first, pixels, to);
+  // Tiles of the block that follow each other in one row of the image.
+  struct Run {
+    std::int64_t tile, width;  // the first one in the block, and how many
+    std::int64_t x;            // their first column
+    std::int64_t at[6];        // where the rows that they see begin in a plane, or
+  };
+  static constexpr std::int64_t kZeros = -1, kAgain = -2;  // beyond the image; what the row before has
+
+  template <int kTile>
+  int find_runs(Run* runs) const {
+    int found = 0;
+    for (std::int64_t t = 0; t < count; t += runs[found++].width) {
+      const std::int64_t row = (begin + t) / columns, column = (begin + t) % columns;
+      Run& run = runs[found];
+      run.tile = t;
+      run.width = columns - column < count - t ? columns - column : count - t;
+      run.x = kTile * column - g.pads[1];
+      for (int i = 0; i < kTile + 2; ++i) {
+        const std::int64_t y = c.row + kTile * row + i - g.pads[0];
+        const bool again = i > 0 && y > 0 && y % g.upsample == 1;
+        run.at[i] = y < 0 || y >= c.height * g.upsample ? kZeros : again ? kAgain : y / g.upsample * c.width;
+      }
+    }
+    return found;
   }
 
   // V = B^T d B of every tile, for `depth` channels.
   template <int kTile>
   void transform(std::int64_t channel, int depth) {
-    const std::int64_t line = branch_line(c);
-    const float* const end = c.x + c.images * g.channels * c.height * c.width;
+    Run runs[kBranchPixels];
+    const int count_of_runs = find_runs<kTile>(runs);
     for (int k = 0; k < depth; ++k) {
-      const float* plane = plane_of(channel + k);
-      clear_rest<kTile>(values + k * c.low_block);
-      for (std::int64_t t = 0; t < count;) {
-        const std::int64_t row = (begin + t) / columns, column = (begin + t) % columns;
-        const std::int64_t width = columns - column < count - t ? columns - column : count - t;
-        const std::int64_t x = kTile * column - g.pads[1];
-        const bool inside = g.upsample == 1 && x >= 0 && x + kTile * width + 2 <= c.width;
-        const float* rows[kTile + 2];
-        for (int i = 0; i < kTile + 2; ++i) {
-          const std::int64_t y = c.row + kTile * row + i - g.pads[0];
-          float* to = lines + i * line;
-          rows[i] = to;
-          if (y < 0 || y >= c.height * g.upsample) {
-            __builtin_memset(to, 0, sizeof(float) * line);
-            continue;
-          }
-          if (i > 0 && y > 0 && y % g.upsample == 1) {  // the row before once more
-            rows[i] = rows[i - 1];
-            continue;
-          }
-          const float* from = plane + y / g.upsample * c.width;
-          if (k + 1 < depth) {  // no CPU looks ahead to the next channel by itself
-            const float* next = from + c.height * c.width + (x < 0 ? 0 : x) / g.upsample;
-            const std::int64_t pixels = kTile * width / g.upsample;
-            for (std::int64_t p = 0; p < pixels; p += 16) __builtin_prefetch(next + p);
-          }
-          if (inside && end - from >= x + line) {  // what whole vectors read beyond is not used
-            rows[i] = from + x;
-          } else {
-            fetch(plane, y, x, kTile * width + 2, to);
-          }
-        }
-        transform_run<kTile>(rows, width, values + k * c.low_block + t);
-        t += width;
+      float* to = values + k * c.low_block;
+      clear_rest<kTile>(to);
+      for (int i = 0; i < count_of_runs; ++i) {
+        transform_tiles<kTile>(runs[i], plane_of(channel + k), k + 1 < depth, to + runs[i].tile);
       }
     }
+  }
+
+  // Those of one run, of a channel that another one follows or not.
+  template <int kTile>
+  ALWAYS_INLINE void transform_tiles(const Run& run, const float* plane, bool followed, float* to) {
+    const std::int64_t line = branch_line(c), pixels = kTile * run.width + 2;
+    const float* const end = c.x + c.images * g.channels * c.height * c.width;
+    const bool inside = g.upsample == 1 && run.x >= 0 && run.x + pixels <= c.width;
+    const float* rows[kTile + 2];
+    for (int i = 0; i < kTile + 2; ++i) {
+      float* copy = lines + (i + 1) * line;
+      rows[i] = run.at[i] == kZeros ? lines : run.at[i] == kAgain ? rows[i - 1] : copy;
+      if (run.at[i] < 0) continue;
+      const float* from = plane + run.at[i];
+      if (followed) {  // no CPU looks ahead to the next channel by itself
+        const float* next = from + c.height * c.width + (run.x < 0 ? 0 : run.x >> (g.upsample - 1));
+        for (std::int64_t p = 0; p < pixels >> (g.upsample - 1); p += 16) __builtin_prefetch(next + p);
+      }
+      if (inside && end - from >= run.x + line) {  // what whole vectors read beyond is not used
+        rows[i] = from + run.x;
+      } else if (g.upsample == 1) {
+        gather(from, c.width, run.x, pixels, copy);
+      } else {
+        gather_twice(from, c.width, run.x, pixels, copy);
+      }
+    }
+    transform_run<kTile>(rows, run.width, to);
   }
 
   // Zeros where the last product takes tiles that do not exist.
@@ -297,8 +314,13 @@ struct BranchBlock {
   void finish_tiles(int block) {
     constexpr int kEdge = kTile + 2;
     const std::int64_t plane = c.low_block * kRanks;
+    std::int64_t row = begin / columns * kTile, column = begin % columns * kTile - kTile;
     for (std::int64_t t = 0; t < count; ++t) {
-      const std::int64_t row = (begin + t) / columns * kTile, column = (begin + t) % columns * kTile;
+      column += kTile;
+      if (column == kTile * columns) {
+        column = 0;
+        row += kTile;
+      }
       for (int f = 0; f < kRanks; f += kWidth) {
         F half[kTile][kEdge];
 #pragma GCC unroll 6

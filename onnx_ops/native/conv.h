@@ -249,7 +249,7 @@ static inline BranchScratch branch_scratch(const ConvCall& call) {
   BranchScratch layout{};
   layout.sums = positions * static_cast<std::size_t>(values) * sizeof(float);
   layout.rows = layout.sums + positions * pixels * static_cast<std::size_t>(call.plan->ranks) * sizeof(float);
-  layout.bytes = layout.rows + static_cast<std::size_t>((tile + 2) * branch_line(call)) * sizeof(float);
+  layout.bytes = layout.rows + static_cast<std::size_t>((tile + 3) * branch_line(call)) * sizeof(float);
   return layout;
 }
 
