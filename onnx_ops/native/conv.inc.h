@@ -10,7 +10,7 @@ struct ConvBlock {
   std::int64_t begin = 0, count = 0;  // pixels or tiles of this block
   int tap_count = 0, steps_of_tap;      // taps of a row are one where their codes lie side by side
   std::ptrdiff_t taps[kMaxTaps];
-  const std::uint8_t* rows[kMatrixPixels];  // where the first tap sees the block's pixels; the last one stands for more
+  const std::uint8_t* places[kMatrixPixels];  // where the first tap sees the block's pixels, and the last one again
 #ifdef QUANTFACE_AMX
   std::optional<Matrices> matrices;  // where the form has a depth
 #endif
@@ -52,7 +52,7 @@ struct ConvBlock {
     const ConvGeometry& g = plan.geometry;
     std::int64_t row = begin / c.out_width, column = begin % c.out_width;
     for (std::int64_t p = 0; p < c.block_pixels; ++p) {
-      rows[p] = p < count ? padded_at(row * g.stride[0], column * g.stride[1]) : rows[p - 1];
+      places[p] = p < count ? padded_at(row * g.stride[0], column * g.stride[1]) : places[p - 1];
       if (++column == c.out_width) {
         column = 0;
         ++row;
@@ -130,13 +130,14 @@ struct ConvBlock {
     if (form.depth > 0) {
       const auto product = existing(filters) > kWidth ? &Matrices::multiply<2> : &Matrices::multiply<1>;
       for (std::int64_t p = 0; p < count; p += kMatrixRows) {
-        ((*matrices).*product)(rows + p, taps, tap_count, steps_of_tap, weights_of(filters), sums + p * kOutputs, kOutputs);
+        ((*matrices).*product)(places + p, taps, tap_count, steps_of_tap, weights_of(filters), sums + p * kOutputs,
+                               kOutputs);
       }
       return;
     }
 #endif
     for (std::int64_t p = 0; p < count; p += kRows) {
-      multiply(rows + p, 0, tap_count, steps_of_tap, filters, sums + p * kOutputs);
+      multiply(places + p, 0, tap_count, steps_of_tap, filters, sums + p * kOutputs);
     }
   }
 

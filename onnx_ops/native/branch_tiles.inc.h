@@ -1,0 +1,204 @@
+// The branch's first factor by Winograd's tiles of kTile x kTile pixels. Included after branch_block.inc.h.
+
+// Columns first + i of one row of x, 0 outside of it.
+void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t count, float* to) {
+  std::int64_t i = 0;
+  for (; i < count && first + i < 0; ++i) to[i] = 0;
+  const std::int64_t inside = width - first < count ? width - first : count;
+  if (inside > i) {
+    __builtin_memcpy(to + i, row + first + i, static_cast<std::size_t>(inside - i) * sizeof(float));
+    i = inside;
+  }
+  for (; i < count; ++i) to[i] = 0;
+}
+
+// The same of a row each of whose values stands for two.
+void gather_twice(const float* row, std::int64_t width, std::int64_t first, std::int64_t count, float* to) {
+  constexpr std::make_integer_sequence<int, kWidth> kAll{};
+  for (std::int64_t i = 0; i < count;) {
+    const std::int64_t at = first + i;
+    if (at >= 0 && at % 2 == 0 && i + 2 * kWidth <= count &&
+        at + 2 * kWidth <= 2 * width) {
+      const F values = load(row + at / 2);
+      store(to + i, every_value_twice<0>(values, kAll));
+      store(to + i + kWidth, every_value_twice<kWidth / 2>(values, kAll));
+      i += 2 * kWidth;
+    } else {
+      to[i++] = at < 0 || at >= 2 * width ? 0 : row[at / 2];
+    }
+  }
+}
+
+template <int kVectors, int kTile>
+struct TileBranch : BranchBlock {
+  static constexpr int kRanks = kVectors * kWidth, kPixels = kTaken<kVectors>;
+  static constexpr int kEdge = kTile + 2, kPositions = kEdge * kEdge;
+
+  TileBranch(const ConvCall& call, void* scratch) : BranchBlock(call, scratch) {
+    const BranchScratch layout = branch_scratch(call);
+    // What vanishes is not written.
+    if (plan.paired) __builtin_memset(sums, 0, layout.rows - layout.sums);
+    // Lanes of no tile are computed too: what lay here could be denormal numbers, which take a CPU 100 cycles each.
+    __builtin_memset(lines, 0, layout.bytes - layout.rows);
+  }
+
+  void run(std::int64_t item) {
+    start(item);
+    for (int block = 0; block < plan.rank_blocks; ++block) run_ranks(block);
+  }
+
+  void run_ranks(int block) {
+    for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
+      const int depth = depth_at(channel);
+      transform(channel, depth);
+      for (int p = 0; p < kPositions; ++p) {
+        if (!vanishes(plan, p, kEdge)) multiply(block, p, channel, depth, channel > 0);
+      }
+    }
+    finish_tiles(block);
+  }
+
+  // The products of `position`, which are added to those of other channels or not.
+  void multiply(int block, int position, std::int64_t channel, int depth, bool adds) {
+    const std::int64_t at =
+        (std::int64_t{block} * plan.branch_positions + position) * g.channels + channel;
+    const float scale = adds ? 1 : 0;
+    for (std::int64_t t = 0; t < count; t += kPixels) {
+      float_product<kVectors>(values + position * branch_plane(c) + t, c.low_block, 1, depth, plan.down + at * kRanks,
+                              scale, sums + (position * c.low_block + t) * kRanks);
+    }
+  }
+
+  // Tiles of the block that follow each other in one row of the image.
+  struct Run {
+    std::int64_t tile, width;  // the first one in the block, and how many
+    std::int64_t x;            // their first column
+    std::int64_t at[kEdge];    // where the rows that they see begin in a plane, or
+  };
+  static constexpr std::int64_t kZeros = -1, kAgain = -2;  // beyond the image; what the row before has
+
+  int find_runs(Run* runs) const {
+    int found = 0;
+    for (std::int64_t t = 0; t < count; t += runs[found++].width) {
+      const std::int64_t row = (begin + t) / columns, column = (begin + t) % columns;
+      Run& run = runs[found];
+      run.tile = t;
+      run.width = columns - column < count - t ? columns - column : count - t;
+      run.x = kTile * column - g.pads[1];
+      for (int i = 0; i < kEdge; ++i) {
+        const std::int64_t y = c.row + kTile * row + i - g.pads[0];
+        const bool again = i > 0 && y > 0 && y % g.upsample == 1;
+        run.at[i] = y < 0 || y >= c.height * g.upsample ? kZeros : again ? kAgain : y / g.upsample * c.width;
+      }
+    }
+    return found;
+  }
+
+  // V = B^T d B of every tile, for `depth` channels.
+  void transform(std::int64_t channel, int depth) {
+    Run runs[kBranchPixels];
+    const int count_of_runs = find_runs(runs);
+    for (int k = 0; k < depth; ++k) {
+      float* to = values + k * c.low_block;
+      clear_rest(to);
+      for (int i = 0; i < count_of_runs; ++i) {
+        transform_tiles(runs[i], plane_of(channel + k), k + 1 < depth, to + runs[i].tile);
+      }
+    }
+  }
+
+  // Those of one run, of a channel that another one follows or not.
+  ALWAYS_INLINE void transform_tiles(const Run& run, const float* plane, bool followed, float* to) {
+    const std::int64_t line = branch_line(c), pixels = kTile * run.width + 2;
+    const float* const end = c.x + c.images * g.channels * c.height * c.width;
+    const bool inside = g.upsample == 1 && run.x >= 0 && run.x + pixels <= c.width;
+    const float* rows[kEdge];
+    for (int i = 0; i < kEdge; ++i) {
+      float* copy = lines + (i + 1) * line;
+      rows[i] = run.at[i] == kZeros ? lines : run.at[i] == kAgain ? rows[i - 1] : copy;
+      if (run.at[i] < 0) continue;
+      const float* from = plane + run.at[i];
+      if (followed) {  // no CPU looks ahead to the next channel by itself
+        const float* next = from + c.height * c.width + (run.x < 0 ? 0 : run.x >> (g.upsample - 1));
+        for (std::int64_t p = 0; p < pixels >> (g.upsample - 1); p += 16) __builtin_prefetch(next + p);
+      }
+      if (inside && end - from >= run.x + line) {  // what whole vectors read beyond is not used
+        rows[i] = from + run.x;
+      } else if (g.upsample == 1) {
+        gather(from, c.width, run.x, pixels, copy);
+      } else {
+        gather_twice(from, c.width, run.x, pixels, copy);
+      }
+    }
+    transform_run(rows, run.width, to);
+  }
+
+  // Zeros where the last product takes tiles that do not exist.
+  void clear_rest(float* to) const {
+    if (count % kPixels == 0) return;
+    for (std::int64_t t = count / kWidth * kWidth; t < count / kPixels * kPixels + kPixels; t += kWidth) {
+      for (int p = 0; p < kPositions; ++p) store(to + p * branch_plane(c) + t, F{});
+    }
+  }
+
+  void transform_run(const float* const (&from)[kEdge], std::int64_t width, float* to) {
+    const std::int64_t plane = branch_plane(c);
+    for (std::int64_t t = 0; t < width; t += kWidth) {
+      F rows[kEdge][kTile + 1];  // transformed along columns
+#pragma GCC unroll 5
+      for (int j = 0; j < kTile + 1; ++j) {
+        F d[kEdge], v[kEdge];
+#pragma GCC unroll 6
+        for (int i = 0; i < kEdge; ++i) d[i] = load(from[i] + kTile * t + j * kWidth);
+        transform_input(d, v);
+#pragma GCC unroll 6
+        for (int i = 0; i < kEdge; ++i) rows[i][j] = v[i];
+      }
+#pragma GCC unroll 6
+      for (int i = 0; i < kEdge; ++i) {
+        F d[kEdge], v[kEdge];
+        columns_of(rows[i], d);
+        transform_input(d, v);
+        float* at = to + kEdge * i * plane + t;
+#pragma GCC unroll 6
+        for (int j = 0; j < kEdge; ++j) store(at + j * plane, v[j]);
+      }
+    }
+  }
+
+  float* low_at(std::int64_t row, std::int64_t column, int block) const {
+    return c.low + (row * c.out_width + column) * c.low_row + std::int64_t{block} * kRanks;
+  }
+
+  // Y = A^T M A, where M has the sums of all positions.
+  void finish_tiles(int block) {
+    const std::int64_t plane = c.low_block * kRanks;
+    std::int64_t row = begin / columns * kTile, column = begin % columns * kTile - kTile;
+    for (std::int64_t t = 0; t < count; ++t) {
+      column += kTile;
+      if (column == kTile * columns) {
+        column = 0;
+        row += kTile;
+      }
+      for (int f = 0; f < kRanks; f += kWidth) {
+        F half[kTile][kEdge];
+#pragma GCC unroll 6
+        for (int j = 0; j < kEdge; ++j) {
+          F m[kEdge], y[kTile];
+#pragma GCC unroll 6
+          for (int i = 0; i < kEdge; ++i) m[i] = load(sums + (kEdge * i + j) * plane + t * kRanks + f);
+          transform_output(m, y);
+#pragma GCC unroll 4
+          for (int i = 0; i < kTile; ++i) half[i][j] = y[i];
+        }
+        for (int i = 0; i < kTile && row + i < c.rows; ++i) {
+          F y[kTile];
+          transform_output(half[i], y);
+          for (int j = 0; j < kTile && column + j < c.out_width; ++j) {
+            store(low_at(row + i, column + j, block) + f, y[j]);
+          }
+        }
+      }
+    }
+  }
+};
