@@ -181,3 +181,18 @@ def test_sizes_that_are_not_known_stay_unknown(ops):
     feed = case.feed | {"z": np.zeros((2, 9, 24), np.float32)}
     (both,) = ops.session(model).run(None, feed)
     case.check(both[..., :24])
+
+
+def test_beside_products_of_onnx_runtime(ops):
+    """CPUs with AMX have one configuration of tiles for a thread, which both change."""
+    case = Case((300, 640), 96, (8, 7))
+    model = case.model()
+    model.graph.initializer.append(numpy_helper.from_array(case.weight.T.copy(), "right"))
+    model.graph.node.append(helper.make_node("MatMulInteger", ["codes", "right"], ["sums"]))
+    model.graph.output.append(helper.make_tensor_value_info("sums", TensorProto.INT32, [300, 96]))
+    session = ops.session(model)
+    expected = case.codes.astype(np.int32) @ case.weight.T.astype(np.int32)
+    for _ in range(3):
+        y, sums = session.run(None, case.feed)
+        case.check(y)
+        np.testing.assert_array_equal(sums, expected)
