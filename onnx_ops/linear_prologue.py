@@ -180,10 +180,7 @@ def _schema(
             parameter("y", "tensor(float)", "(..., C)"),
             parameter("codes", "tensor(uint8)", "(..., C)"),
         ],
-        attributes=[
-            *attributes,
-            *grid_attributes(),
-        ],
+        attributes=[*attributes, *grid_attributes()],
     )
     result.set_type_and_shape_inference_function(_infer_halves if name == GEGLU else _infer)
     return result

@@ -71,14 +71,8 @@ void measure_columns(const QuantizedAttentionCall& call, std::int64_t first, std
   }
 }
 
-constexpr int shared_multiple(int a, int b) {
-  int multiple = a;
-  while (multiple % b != 0) multiple += a;
-  return multiple;
-}
-
-constexpr int kScored = shared_multiple(kColumnRows, 4);  // keys of whole rows, and of whole steps of values
-constexpr int kGroup = shared_multiple(kScored, 4 * kValueDepth);  // and of whole rows of values
+constexpr int kScored = std::lcm(kColumnRows, 4);           // keys of whole rows, and of whole steps of values
+constexpr int kGroup = std::lcm(kScored, 4 * kValueDepth);  // and of whole rows of values
 
 // kPackedCodes keys, or values, of one head from `begin` on, in the order in which products read them.
 // Keys that do not exist have no share.

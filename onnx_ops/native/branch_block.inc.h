@@ -7,7 +7,6 @@ struct BranchBlock {
   const ConvGeometry& g;
   float* values;  // what products read
   float* sums;    // (positions, low_block, ranks)
-  float* lines;   // (tile + 3, branch_line): zeros, then copies of rows of x
   std::int64_t begin = 0, count = 0, columns = 0;  // of the block; columns of an image
 
   BranchBlock(const ConvCall& call, void* scratch) : c(call), plan(*call.plan), g(call.plan->geometry) {
@@ -15,7 +14,6 @@ struct BranchBlock {
     char* base = static_cast<char*>(scratch);
     values = reinterpret_cast<float*>(base);
     sums = reinterpret_cast<float*>(base + layout.sums);
-    lines = reinterpret_cast<float*>(base + layout.rows);
     columns = (c.out_width + plan.branch_tile - 1) / plan.branch_tile;
   }
 

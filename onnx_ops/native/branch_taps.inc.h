@@ -73,7 +73,7 @@ struct TapBranch : BranchBlock {
   // sees none; whether they lie kStep floats apart, and only the first one is set. `side` is what a tap is off a column.
   template <int kStep>
   bool find(std::int64_t y, std::int64_t column, std::int64_t side, std::int64_t pixels, std::int64_t* at) const {
-    const int copies = g.upsample == 2 ? 1 : 0;  // a shift: divisions would take longer than the products
+    const int copies = static_cast<int>(g.upsample - 1);  // a shift: divisions would take longer than the products
     const std::int64_t height = c.height << copies, width = c.width << copies;
     std::int64_t x = column * g.stride[1] + side;
     if (copies == 0 && g.stride[1] == kStep && pixels == kPixels && column + kPixels <= columns && y >= 0 &&

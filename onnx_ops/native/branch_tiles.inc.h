@@ -34,8 +34,21 @@ struct TileBranch : BranchBlock {
   static constexpr int kRanks = kVectors * kWidth, kPixels = kTaken<kVectors>;
   static constexpr int kEdge = kTile + 2, kPositions = kEdge * kEdge;
 
+  // Tiles of the block that follow each other in one row of the image.
+  struct Run {
+    std::int64_t tile, width;  // the first one in the block, and how many
+    std::int64_t x;            // their first column
+    std::int64_t at[kEdge];    // where the rows that they see begin in a plane, or
+  };
+  static constexpr std::int64_t kZeros = -1, kAgain = -2;  // beyond the image; what the row before has
+
+  float* lines;  // (tile + 3, branch_line): zeros, then copies of rows of x
+  Run runs[kBranchPixels];
+  int run_count = 0;
+
   TileBranch(const ConvCall& call, void* scratch) : BranchBlock(call, scratch) {
     const BranchScratch layout = branch_scratch(call);
+    lines = reinterpret_cast<float*>(static_cast<char*>(scratch) + layout.rows);
     // What vanishes is not written.
     if (plan.paired) __builtin_memset(sums, 0, layout.rows - layout.sums);
     // Lanes of no tile are computed too: what lay here could be denormal numbers, which take a CPU 100 cycles each.
@@ -44,6 +57,7 @@ struct TileBranch : BranchBlock {
 
   void run(std::int64_t item) {
     start(item);
+    find_runs();
     for (int block = 0; block < plan.rank_blocks; ++block) run_ranks(block);
   }
 
@@ -69,19 +83,11 @@ struct TileBranch : BranchBlock {
     }
   }
 
-  // Tiles of the block that follow each other in one row of the image.
-  struct Run {
-    std::int64_t tile, width;  // the first one in the block, and how many
-    std::int64_t x;            // their first column
-    std::int64_t at[kEdge];    // where the rows that they see begin in a plane, or
-  };
-  static constexpr std::int64_t kZeros = -1, kAgain = -2;  // beyond the image; what the row before has
-
-  int find_runs(Run* runs) const {
-    int found = 0;
-    for (std::int64_t t = 0; t < count; t += runs[found++].width) {
+  void find_runs() {
+    run_count = 0;
+    for (std::int64_t t = 0; t < count; t += runs[run_count++].width) {
       const std::int64_t row = (begin + t) / columns, column = (begin + t) % columns;
-      Run& run = runs[found];
+      Run& run = runs[run_count];
       run.tile = t;
       run.width = columns - column < count - t ? columns - column : count - t;
       run.x = kTile * column - g.pads[1];
@@ -91,17 +97,14 @@ struct TileBranch : BranchBlock {
         run.at[i] = y < 0 || y >= c.height * g.upsample ? kZeros : again ? kAgain : y / g.upsample * c.width;
       }
     }
-    return found;
   }
 
   // V = B^T d B of every tile, for `depth` channels.
   void transform(std::int64_t channel, int depth) {
-    Run runs[kBranchPixels];
-    const int count_of_runs = find_runs(runs);
     for (int k = 0; k < depth; ++k) {
       float* to = values + k * c.low_block;
       clear_rest(to);
-      for (int i = 0; i < count_of_runs; ++i) {
+      for (int i = 0; i < run_count; ++i) {
         transform_tiles(runs[i], plane_of(channel + k), k + 1 < depth, to + runs[i].tile);
       }
     }

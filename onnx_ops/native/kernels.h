@@ -1,6 +1,8 @@
 // What the files of one instruction set share with the rest: their tables and the scratch.
 #pragma once
 
+#include <numeric>
+
 #include "rotation.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))

@@ -1,6 +1,7 @@
 // What does not depend on the instruction set: plan, gains, tiles and the choice of kernels.
 #include "rotation.h"
 
+#include <atomic>
 #include <cmath>
 
 #include "kernels.h"
@@ -104,10 +105,10 @@ struct Features {
   explicit Features(unsigned page) { __get_cpuid_count(7, page, &a, &b, &c, &d); }
 };
 
-[[maybe_unused]] static bool has_avx_vnni() { return (Features(1).a & 1u << 4) != 0; }
+static bool ask_avx_vnni() { return (Features(1).a & 1u << 4) != 0; }
 
 // Linux gives a process its tiles on demand: its threads then have 8 KB more to save.
-[[maybe_unused]] static bool has_amx() {
+static bool ask_amx() {
 #ifdef __linux__
   constexpr unsigned kTilesOfBytes = 3u << 24;    // AMX-TILE and AMX-INT8
   constexpr long kRequest = 0x1023, kTiles = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
@@ -116,6 +117,18 @@ struct Features {
   return false;
 #endif
 }
+
+// Asked once: a hypervisor answers in 10 us, and every kernel of a session wants to know.
+template <bool (*kAsk)()>
+static bool answer() {
+  enum { kUnknown, kNo, kYes };
+  static std::atomic<int> known{kUnknown};
+  if (known.load(std::memory_order_relaxed) == kUnknown) known.store(kAsk() ? kYes : kNo, std::memory_order_relaxed);
+  return known.load(std::memory_order_relaxed) == kYes;
+}
+
+[[maybe_unused]] static bool has_avx_vnni() { return answer<ask_avx_vnni>(); }
+[[maybe_unused]] static bool has_amx() { return answer<ask_amx>(); }
 #endif
 #endif
 
