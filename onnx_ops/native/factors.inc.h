@@ -18,10 +18,10 @@ ALWAYS_INLINE void sylvester(F* v) {
   }
 }
 
-// R rows that read(t, v) gives to R rows `step` floats apart.
+// Columns first to last - 1 of R rows that read(t, v) gives, to R rows `step` floats apart.
 template <int R, class Read>
-ALWAYS_INLINE void butterfly_pass(Read read, float* data, std::ptrdiff_t step, int columns) {
-  for (int t = 0; t < columns; t += kWidth) {
+ALWAYS_INLINE void butterfly_pass(const Read& read, float* data, std::ptrdiff_t step, int first, int last) {
+  for (int t = first; t < last; t += kWidth) {
     F v[R];
     read(t, v);
     sylvester<R>(v);
@@ -37,7 +37,7 @@ void butterfly_pass(float* data, std::ptrdiff_t step, int columns) {
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) v[i] = load(data + i * step + t);
   };
-  butterfly_pass<R>(read, data, step, columns);
+  butterfly_pass<R>(read, data, step, 0, columns);
 }
 
 constexpr int kFirstRadix = 8;  // of the first factor of 32 channels and more that are a power of two

@@ -64,9 +64,13 @@ struct Tile {
            r.plan.radix[0] == kFirstRadix;
   }
 
-  // Whether the first factor, where it normalizes, fetches the rows that it reads next. With half the
-  // registers and two vectors to a line it is better that emit fetches those of the next tile.
-  static constexpr bool kFetches = kWidth == kLine;
+  // No CPU looks ahead across planes: what the next pass over x reads is fetched while this one computes.
+  void fetch(const float* x, int from) const {
+#pragma GCC unroll 2
+    for (int t = from; t < from + kFetched; t += kLine) __builtin_prefetch(x + t);
+  }
+
+  static constexpr int kFetched = 2 * kLine;  // of a row at once, a part of every tile
 
   // The first factor of channels j, j + stride, ...: of x, which is normalized into y on the way where
   // it must be.
@@ -74,35 +78,37 @@ struct Tile {
     F gain[kFirstRadix];
     for (int i = 0; i < kFirstRadix; ++i) gain[i] = F{} + r.gain_in[j + i * stride];
     const std::ptrdiff_t far = stride * r.pixels;
+    const float* first = static_cast<const float*>(r.x) + at(0);
+    const float* x = first + j * r.pixels;
+    const float* next = j + 1 < stride ? x + r.pixels : first + r.tile;
+    const auto pass = [&](const auto& read) {
+      for (int from = 0; from < r.tile; from += kFetched) {
+        butterfly_pass<kFirstRadix>(read, row_of(j), step, from, from + kFetched);
+        for (int i = 0; i < kFirstRadix; ++i) fetch(next + i * far, from);
+      }
+    };
     if (r.normal == nullptr) {
-      const float* x = static_cast<const float*>(r.x) + at(j);
-      const auto scaled = [&](int t, F* v) {
+      return pass([&](int t, F* v) {
 #pragma GCC unroll 8
         for (int i = 0; i < kFirstRadix; ++i) v[i] = load(x + i * far + t) * gain[i];
-      };
-      return butterfly_pass<kFirstRadix>(scaled, row_of(j), step, r.tile);
+      });
     }
     const NormCall& c = *r.normal;
-    const float* x = c.x + at(j);
     float* y = c.y + at(j);
     const float* gains = c.gains + image * r.plan.n + j;
     const float* offsets = c.offsets + image * r.plan.n + j;
     // All loads before the stores, whose addresses often have the same last 12 bits, which are what a CPU
     // first tells by whether a load reads what a store before it writes.
-    const auto normal = [&](int t, F* v) {
+    pass([&](int t, F* v) {
 #pragma GCC unroll 8
-      for (int i = 0; i < kFirstRadix; ++i) {
-        v[i] = load(x + i * far + t);
-        if (kFetches) __builtin_prefetch(x + r.pixels + i * far + t);
-      }
+      for (int i = 0; i < kFirstRadix; ++i) v[i] = load(x + i * far + t);
 #pragma GCC unroll 8
       for (int i = 0; i < kFirstRadix; ++i) {
         v[i] = silu(v[i] * gains[i * stride] + offsets[i * stride]);
         store(y + i * far + t, v[i]);
         v[i] *= gain[i];
       }
-    };
-    butterfly_pass<kFirstRadix>(normal, row_of(j), step, r.tile);
+    });
   }
 
   // The row of a channel becomes gain * what x is once it is normalized, which goes into y.
@@ -114,11 +120,14 @@ struct Tile {
     float* to = row_of(channel);
     const F gain = F{} + r.gain_in[channel];
     const float scale = c.gains[of], offset = c.offsets[of];
-    const int tile = r.tile;
-    for (int t = 0; t < tile; t += kWidth) {
-      const F v = silu(load(x + t) * scale + offset);
-      store(y + t, v);
-      store(to + t, v * gain);
+    for (int from = 0; from < r.tile; from += kFetched) {
+      fetch(x + 2 * r.pixels, from);
+#pragma GCC unroll 2
+      for (int t = from; t < from + kFetched; t += kWidth) {
+        const F v = silu(load(x + t) * scale + offset);
+        store(y + t, v);
+        store(to + t, v * gain);
+      }
     }
   }
 
@@ -146,8 +155,11 @@ struct Tile {
       }
     }
     const F gain = F{} + r.gain_in[channel];
-    const int tile = r.tile;
-    for (int t = 0; t < tile; t += kWidth) store(to + t, load(from + t) * gain);
+    const bool in_x = whole && from != to && from != padded;
+    for (int begin = 0; begin < r.tile; begin += kFetched) {
+      if (in_x) fetch(from + 2 * r.pixels, begin);
+      for (int t = begin; t < begin + kFetched; t += kWidth) store(to + t, load(from + t) * gain);
+    }
   }
 
   void quantize(const float* from, std::uint8_t* to) {
@@ -157,16 +169,8 @@ struct Tile {
 
   // Rows first .. first + count - 1 are done: to y, or where they wait to be transposed.
   void emit(int first, int count) {
-    // Rows are far apart in x, where no CPU looks ahead by itself.
-    const bool fetched = kFetches && r.normal != nullptr && reads_in_place();
-    const bool has_next = !fetched && !r.x_channels_last && r.x_type == Element::kFloat &&
-                          pixel + 2 * r.tile <= r.pixels;
     for (int channel = first; channel < first + count; ++channel) {
       float* from = row_of(channel);
-      if (has_next) {
-        const float* next = static_cast<const float*>(r.x) + at(channel) + r.tile;
-        for (int t = 0; t < r.tile; t += 16) __builtin_prefetch(next + t, 0, 2);
-      }
       if (r.gain_out != nullptr) {
         const F gain = F{} + r.gain_out[channel];
         for (int t = 0; t < r.tile; t += kWidth) store(from + t, load(from + t) * gain);
