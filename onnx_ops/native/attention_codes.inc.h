@@ -114,6 +114,7 @@ struct Pack {
   // Of channels beyond depth, too, which nobody reads.
   void values() const {
     constexpr int kTogether = kColumnRows < kWidth ? kColumnRows : kWidth;
+    static_assert(kColumnRows % kTogether == 0, "no vector of rows is cut");
     for (std::int64_t i = 0; i < c.depth; i += kColumnRows) {
       std::int8_t* to = call.value + (head * call.depth_room() + i) * call.padded_keys() + begin * kColumnRows;
       for (int k = 0; k < kPackedCodes; k += 4) {

@@ -10,6 +10,7 @@
 namespace quantface {
 
 const Kernels* generic_kernels();
+const Kernels* sse4_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx2_vnni_kernels();
 const Kernels* avx512_kernels();

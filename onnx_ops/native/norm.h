@@ -2,9 +2,8 @@
 //
 //   y = gamma_c (x - mean_g) / sqrt(variance_g + epsilon) + beta_c    [then y / (1 + exp(-y))]
 //
-// over the channels and pixels of each group. Sums have one order and nothing is contracted, so that
-// every instruction set and number of threads gives the same bits. Kernels know no ONNX Runtime
-// types.
+// over the channels and pixels of each group. Sums have one order and only what says so is a fused multiply-add, so
+// that every instruction set and number of threads gives the same bits. Kernels know no ONNX Runtime types.
 #pragma once
 
 #include <cstddef>

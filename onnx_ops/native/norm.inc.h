@@ -2,6 +2,7 @@
 // file per instruction set, which defines
 //
 //   larger, smaller   of a and b; b where one of them is not a number
+//   fused             a * b + c, rounded once
 
 constexpr std::int64_t kLanes = 16, kParts = kLanes / kWidth;
 constexpr std::int64_t kSummed = 64 * kLanes;  // values until float sums go to double
@@ -46,28 +47,27 @@ Moments moments(const float* x, std::int64_t count, float shift) {
   return total;
 }
 
-// 2**x of -125 to 125, and of those beyond: 2**n times a polynomial of the rest. What is not a number becomes
+// 2**(x times), the exponent kept within -125 to 125: 2**n times a polynomial of the rest. What is not a number becomes
 // the least.
-ALWAYS_INLINE F power_of_two(F x) {
+ALWAYS_INLINE F power_of_two(F x, float times) {
   const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23
-  const F most = F{} + 125.0f;
+  const F factor = F{} + times, most = absolute(F{} + 125.0f / times);
   x = smaller(larger(x, -most), most);
-  const F shifted = x + rounder, rest = x - (shifted - rounder);
-  F p = rest * 1.327647129e-3f + 9.675541893e-3f;
-  p = p * rest + 5.550713092e-2f;
-  p = p * rest + 2.402212024e-1f;
-  p = p * rest + 6.931469440e-1f;
-  p = p * rest + 1.0f;
+  const F shifted = fused(x, factor, rounder), rest = fused(x, factor, rounder - shifted);
+  F p = F{} + 1.327647129e-3f;
+#pragma GCC unroll 5
+  for (const float c : {9.675541893e-3f, 5.550713092e-2f, 2.402212024e-1f, 6.931469440e-1f, 1.0f}) {
+    p = fused(p, rest, F{} + c);
+  }
   return (F)((I)p + ((I)shifted << 23));  // n is in the lowest bits
 }
 
-// v / (1 + exp(-v)). A power of two takes five operations less than one of e; it is as exact as the rounding of
-// v log2(e), which matters only where v / (1 + exp(-v)) is next to nothing.
-ALWAYS_INLINE F silu(F v) { return v / (1.0f + power_of_two(v * -1.44269504f)); }
+// v / (1 + exp(-v)). A power of two takes five operations less than one of e.
+ALWAYS_INLINE F silu(F v) { return v / (1.0f + power_of_two(v, -1.44269504f)); }
 
 template <bool kSilu>
 ALWAYS_INLINE F normalized(F x, float gain, float offset) {
-  const F v = x * gain + offset;
+  const F v = fused(x, F{} + gain, F{} + offset);
   return kSilu ? silu(v) : v;
 }
 

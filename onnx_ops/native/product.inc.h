@@ -3,7 +3,6 @@
 //
 //   Dotted           a vector of bytes: load_dotted(weights), four_codes(codes) or four_weights(weights) repeated
 //   Dot<sums>        sums of products, four of them per filter and add(codes, weights); total()
-//   fused            a * b + c, rounded once
 //   add_product      sum += a * b, rounded once or twice
 //   kSigned          whether it takes codes as signed bytes
 //   kMostCode        largest code that it takes

@@ -133,7 +133,7 @@ static bool answer() {
 #endif
 
 const Kernels* supported_kernels(int index) {
-  const Kernels* found[6] = {};
+  const Kernels* found[7] = {};
   int count = 0;
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_cpu_init();
@@ -150,6 +150,7 @@ const Kernels* supported_kernels(int index) {
 #endif
     found[count++] = avx2_kernels();
   }
+  if (__builtin_cpu_supports("sse4.1")) found[count++] = sse4_kernels();
 #elif defined(__aarch64__)
   if (has_dot_product()) found[count++] = neon_dot_kernels();
   found[count++] = neon_kernels();

@@ -4,8 +4,8 @@
 //   y = x * gelu(gate), gelu(v) = v / 2 (1 + erf(v / sqrt(2)))   GEGLU, of the row's halves
 //   and the codes of y in a grid; or those of d * x alone
 //
-// Sums have one order and nothing is contracted, so that every instruction set and number of threads gives
-// the same bits. Kernels know no ONNX Runtime types.
+// Sums have one order and only what says so is a fused multiply-add, so that every instruction set and number of
+// threads gives the same bits. Kernels know no ONNX Runtime types.
 #pragma once
 
 #include <cstdint>

@@ -3,12 +3,11 @@
 // v times the normal distribution's function of it, whose error function is Abramowitz and Stegun's 7.1.26,
 // within 1.5e-7.
 ALWAYS_INLINE F gelu(F v) {
-  const F size = absolute(v), t = 1.0f / (size * 0.231641888f + 1.0f);  // 0.3275911 / sqrt(2)
-  F p = t * 1.061405429f - 1.453152027f;
-  p = p * t + 1.421413741f;
-  p = p * t - 0.284496736f;
-  p = p * t + 0.254829592f;
-  const F tail = p * t * power_of_two(v * v * -0.721347520f) * 0.5f;  // log2(e) / 2
+  const F t = 1.0f / fused(absolute(v), F{} + 0.231641888f, F{} + 1.0f);  // 0.3275911 / sqrt(2)
+  F p = F{} + 1.061405429f;
+#pragma GCC unroll 4
+  for (const float c : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) p = fused(p, t, F{} + c);
+  const F tail = p * t * power_of_two(v * v, -0.721347520f) * 0.5f;  // log2(e) / 2
   return v * (v > 0.0f ? 1.0f - tail : tail);
 }
 

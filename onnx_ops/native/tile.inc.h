@@ -51,7 +51,7 @@ struct Tile {
   }
 
   // Normalizes the pixels of a channel, into the place where others read them too.
-  const float* normalized(int channel) const {
+  const float* normal_row(int channel) const {
     const NormCall& c = *r.normal;
     const std::int64_t of = image * r.plan.n + channel;
     normalize<true>(c.x + at(channel), columns, c.gains[of], c.offsets[of], c.y + at(channel));
@@ -104,7 +104,7 @@ struct Tile {
       for (int i = 0; i < kFirstRadix; ++i) v[i] = load(x + i * far + t);
 #pragma GCC unroll 8
       for (int i = 0; i < kFirstRadix; ++i) {
-        v[i] = silu(v[i] * gains[i * stride] + offsets[i * stride]);
+        v[i] = normalized<true>(v[i], gains[i * stride], offsets[i * stride]);
         store(y + i * far + t, v[i]);
         v[i] *= gain[i];
       }
@@ -124,7 +124,7 @@ struct Tile {
       fetch(x + 2 * r.pixels, from);
 #pragma GCC unroll 2
       for (int t = from; t < from + kFetched; t += kWidth) {
-        const F v = silu(load(x + t) * scale + offset);
+        const F v = normalized<true>(load(x + t), scale, offset);
         store(y + t, v);
         store(to + t, v * gain);
       }
@@ -140,7 +140,7 @@ struct Tile {
     if (whole && r.normal != nullptr) return gather_normalized(channel);
     if (!r.x_channels_last) {
       if (r.x_type == Element::kFloat) {
-        from = r.normal == nullptr ? static_cast<const float*>(r.x) + at(channel) : normalized(channel);
+        from = r.normal == nullptr ? static_cast<const float*>(r.x) + at(channel) : normal_row(channel);
         if (!whole) {
           __builtin_memset(padded, 0, sizeof padded);
           __builtin_memcpy(padded, from, columns * sizeof(float));

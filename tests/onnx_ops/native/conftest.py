@@ -145,7 +145,7 @@ def isa_libraries(native_library, build_native):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(library.PATH_VARIABLE, str(emulated))
             names = library.instruction_sets()
-        assert set(names) >= {"amx", "avx512-vnni", "avx512", "avx2", "generic"}
+        assert set(names) >= {"amx", "avx512-vnni", "avx512", "avx2", "sse4", "generic"}
         found = {name: found.get(name, emulated) for name in names}
     return found
 

@@ -74,6 +74,17 @@ def test_extreme_values(ops, each_isa):
         assert y[0, 1].max() == pytest.approx(300 * np.sqrt(3), rel=0.06)
 
 
+def test_results_below_the_normal_floats(ops, each_isa):
+    """There a fused multiply-add in doubles has to be rounded at another bit."""
+    x, _, _ = drawn((1, 4, 16, 16), 0)
+    gamma, beta = np.full(4, 1e-39, np.float32), np.full(4, 1e-42, np.float32)
+    proto = model(gamma, beta, 4, 2, False)
+    results = [ops.run(proto, x) for _ in each_isa()]
+    assert 0 < np.abs(results[0]).max() < 2.0**-126
+    for y in results:
+        np.testing.assert_array_equal(y, results[0])
+
+
 def test_channels_that_are_no_groups(ops):
     x, gamma, beta = drawn((1, 6, 3, 3), 0)
     session = ops.session(model(gamma, beta, 4, 3, True))

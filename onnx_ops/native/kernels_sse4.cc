@@ -1,0 +1,6 @@
+// Kernels for x86 CPUs with SSE4.1.
+#include <immintrin.h>
+
+#include "generic.inc.h"
+
+DEFINE_KERNELS(sse4_kernels, "sse4")
