@@ -1,6 +1,6 @@
 // Kernels for any CPU: what the compiler makes of vectors of four floats, with half precision and fused multiply-adds
-// in software, rounded half to even as hardware does it. Included by kernels_generic.cc and, compiled for x86 CPUs with
-// SSE4.1, by kernels_sse4.cc: there codes and products of bytes are instructions.
+// in software, rounded half to even as hardware does it. Included by kernels_generic.cc and, where codes and products of
+// bytes are instructions, by kernels_sse4.cc.
 #include <utility>
 
 #include "kernels.h"
@@ -26,7 +26,7 @@ ALWAYS_INLINE float float_of(std::uint32_t bits) {
   return v;
 }
 
-#ifdef __SSE4_1__
+#ifdef QUANTFACE_SSE4
 #include "sse4_codes.inc.h"
 #else
 struct Grid {
@@ -54,7 +54,6 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
   }
   for (int i = 0; i < 32; ++i) to[i] = static_cast<std::uint8_t>(bits[i] + grid.zero_point);
 }
-
 #endif
 
 ALWAYS_INLINE float widen_half(std::uint32_t half) {
@@ -93,7 +92,7 @@ ALWAYS_INLINE void float_to_half(const float* from, std::uint16_t* to) {
   for (int i = 0; i < 16; ++i) to[i] = narrow_float(from[i]);
 }
 
-#ifdef __SSE4_1__
+#ifdef QUANTFACE_SSE4
 #include "sse4_dot.inc.h"
 #else
 constexpr int kRows = 2;
