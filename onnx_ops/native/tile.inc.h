@@ -155,7 +155,7 @@ struct Tile {
       }
     }
     const F gain = F{} + r.gain_in[channel];
-    const bool in_x = whole && from != to && from != padded;
+    const bool in_x = from != to && from != padded;
     for (int begin = 0; begin < r.tile; begin += kFetched) {
       if (in_x) fetch(from + 2 * r.pixels, begin);
       for (int t = begin; t < begin + kFetched; t += kWidth) store(to + t, load(from + t) * gain);
