@@ -8,7 +8,10 @@ void run_branch_blocks(const ConvCall& call, std::int64_t first, std::int64_t la
 
 template <int kVectors>
 void run_branch_of(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
-  if (call.plan->linear) return run_line_branch<kVectors>(call, first, last);
+  if (call.plan->linear) {
+    const std::int64_t end = last * call.low_block;
+    return project_lines<kVectors>(call, first * call.low_block, end < call.width ? end : call.width);
+  }
   switch (call.plan->branch_tile) {
     case 1: return run_branch_blocks<TapBranch<kVectors>>(call, first, last, scratch);
     case 2: return run_branch_blocks<TileBranch<kVectors, 2>>(call, first, last, scratch);

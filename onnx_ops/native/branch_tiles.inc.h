@@ -1,15 +1,12 @@
 // The branch's first factor by Winograd's tiles of kTile x kTile pixels. Included after branch_block.inc.h.
 
-// Columns first + i of one row of x, 0 outside of it.
-void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t count, float* to) {
+// Columns first + i of one row of x, 0 outside of it, with room for whole vectors.
+ALWAYS_INLINE void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t count, float* to) {
   std::int64_t i = 0;
   for (; i < count && first + i < 0; ++i) to[i] = 0;
   const std::int64_t inside = width - first < count ? width - first : count;
-  if (inside > i) {
-    __builtin_memcpy(to + i, row + first + i, static_cast<std::size_t>(inside - i) * sizeof(float));
-    i = inside;
-  }
-  for (; i < count; ++i) to[i] = 0;
+  for (; i + kWidth <= inside; i += kWidth) store(to + i, load(row + first + i));
+  for (; i < count; i += kWidth) store(to + i, load_until(row + first + i, row + width));
 }
 
 // The same of a row each of whose values stands for two.
@@ -31,7 +28,7 @@ void gather_twice(const float* row, std::int64_t width, std::int64_t first, std:
 
 template <int kVectors, int kTile>
 struct TileBranch : BranchBlock {
-  static constexpr int kRanks = kVectors * kWidth, kPixels = kTaken<kVectors>;
+  static constexpr int kRanks = kVectors * kWidth, kPixels = kTaken<kVectors>, kFewPixels = few(kPixels);
   static constexpr int kEdge = kTile + 2, kPositions = kEdge * kEdge;
 
   // Tiles of the block that follow each other in one row of the image.
@@ -43,6 +40,7 @@ struct TileBranch : BranchBlock {
   static constexpr std::int64_t kZeros = -1, kAgain = -2;  // beyond the image; what the row before has
 
   float* lines;  // (tile + 3, branch_line): zeros, then copies of rows of x
+  I ends;        // lanes of the last tile of each row, where several rows of a narrow image share a vector
   Run runs[kBranchPixels];
   int run_count = 0;
 
@@ -53,6 +51,7 @@ struct TileBranch : BranchBlock {
     if (plan.paired) __builtin_memset(sums, 0, layout.rows - layout.sums);
     // Lanes of no tile are computed too: what lay here could be denormal numbers, which take a CPU 100 cycles each.
     __builtin_memset(lines, 0, layout.bytes - layout.rows);
+    for (int t = 0; t < kWidth; ++t) ends[t] = (t + 1) % columns == 0;
   }
 
   void run(std::int64_t item) {
@@ -76,11 +75,16 @@ struct TileBranch : BranchBlock {
   void multiply(int block, int position, std::int64_t channel, int depth, bool adds) {
     const std::int64_t at =
         (std::int64_t{block} * plan.branch_positions + position) * g.channels + channel;
-    const float scale = adds ? 1 : 0;
-    for (std::int64_t t = 0; t < count; t += kPixels) {
-      float_product<kVectors>(values + position * branch_plane(c) + t, c.low_block, 1, depth, plan.down + at * kRanks,
-                              scale, sums + (position * c.low_block + t) * kRanks);
-    }
+    const float* weights = plan.down + at * kRanks;
+    std::int64_t t = 0;
+    for (; t + kPixels <= count; t += kPixels) multiply_tiles<kPixels>(position, t, depth, weights, adds);
+    for (; t < count; t += kFewPixels) multiply_tiles<kFewPixels>(position, t, depth, weights, adds);
+  }
+
+  template <int kCount>
+  void multiply_tiles(int position, std::int64_t first, int depth, const float* weights, bool adds) {
+    float_product<kVectors, kCount>(values + position * branch_plane(c) + first, c.low_block, 1, depth, weights,
+                                    adds ? 1 : 0, sums + (position * c.low_block + first) * kRanks);
   }
 
   void find_runs() {
@@ -104,10 +108,52 @@ struct TileBranch : BranchBlock {
     for (int k = 0; k < depth; ++k) {
       float* to = values + k * c.low_block;
       clear_rest(to);
-      for (int i = 0; i < run_count; ++i) {
-        transform_tiles(runs[i], plane_of(channel + k), k + 1 < depth, to + runs[i].tile);
+      for (int i = 0, taken = 0; i < run_count; i += taken) {
+        taken = rows_at_once(i);
+        if (taken > 1) {
+          transform_rows(runs + i, taken, plane_of(channel + k), to + runs[i].tile);
+        } else {
+          transform_tiles(runs[i], plane_of(channel + k), k + 1 < depth, to + runs[i].tile);
+        }
       }
     }
+  }
+
+  // This run and those after it that are rows of a narrow image and share a vector.
+  int rows_at_once(int run) const {
+    int rows = 1;
+    while (run + rows < run_count && runs[run].width == columns && runs[run + rows].width == columns &&
+           (rows + 1) * columns <= kWidth) {
+      ++rows;
+    }
+    return rows;
+  }
+
+  // Columns x + i of a row of x, 0 outside of it.
+  void copy_row(const float* from, std::int64_t x, std::int64_t pixels, float* to) const {
+    g.upsample == 1 ? gather(from, c.width, x, pixels, to) : gather_twice(from, c.width, x, pixels, to);
+  }
+
+  // Tiles of several rows of a narrow image, one after the other.
+  void transform_rows(const Run* run, int rows, const float* plane, float* to) {
+    const std::int64_t line = branch_line(c), width = kTile * columns, pixels = width + 2;
+    const float* from[kEdge];
+    for (int i = 0; i < kEdge; ++i) from[i] = lines + (i + 1) * line;
+    for (int r = 0; r < rows; ++r) {
+      for (int i = 0; i < kEdge; ++i) {
+        float* copy = lines + (i + 1) * line + r * width;
+        if (run[r].at[i] == kZeros) {
+          for (std::int64_t p = 0; p < pixels; p += kWidth) store(copy + p, F{});
+        } else if (run[r].at[i] == kAgain) {
+          for (std::int64_t p = 0; p < pixels; p += kWidth) store(copy + p, load(copy - line + p));
+        } else {
+          copy_row(plane + run[r].at[i], run[r].x, pixels, copy);
+        }
+        float* beyond = lines + (i + 1) * line + kBeyond + (r + 1) * columns - 1;
+        for (int j = 0; j < 2; ++j) beyond[j * kWidth] = copy[width + j];
+      }
+    }
+    transform_run<true>(from, kWidth, to);
   }
 
   // Those of one run, of a channel that another one follows or not.
@@ -127,32 +173,35 @@ struct TileBranch : BranchBlock {
       }
       if (inside && end - from >= run.x + line) {  // what whole vectors read beyond is not used
         rows[i] = from + run.x;
-      } else if (g.upsample == 1) {
-        gather(from, c.width, run.x, pixels, copy);
       } else {
-        gather_twice(from, c.width, run.x, pixels, copy);
+        copy_row(from, run.x, pixels, copy);
       }
     }
-    transform_run(rows, run.width, to);
+    transform_run<false>(rows, run.width, to);
   }
 
   // Zeros where the last product takes tiles that do not exist.
   void clear_rest(float* to) const {
-    if (count % kPixels == 0) return;
-    for (std::int64_t t = count / kWidth * kWidth; t < count / kPixels * kPixels + kPixels; t += kWidth) {
-      for (int p = 0; p < kPositions; ++p) store(to + p * branch_plane(c) + t, F{});
-    }
+    if (count % kFewPixels == 0) return;
+    for (int p = 0; p < kPositions; ++p) store(to + p * branch_plane(c) + count / kWidth * kWidth, F{});
   }
 
+  // Where copies of rows that share a vector have what lies beyond them, from their first float on: behind room for
+  // what whole vectors write.
+  static constexpr int kBeyond = (kTile + 2) * kWidth;
+
+  template <bool kNarrow>
   void transform_run(const float* const (&from)[kEdge], std::int64_t width, float* to) {
     const std::int64_t plane = branch_plane(c);
     for (std::int64_t t = 0; t < width; t += kWidth) {
-      F rows[kEdge][kTile + 1];  // transformed along columns
-#pragma GCC unroll 5
-      for (int j = 0; j < kTile + 1; ++j) {
+      constexpr int kRead = kNarrow ? kTile + 2 : kTile + 1;
+      F rows[kEdge][kRead];  // transformed along columns
+#pragma GCC unroll 6
+      for (int j = 0; j < kRead; ++j) {
+        const std::int64_t at = kTile * t + (j < kTile || !kNarrow ? j * kWidth : kBeyond + (j - kTile) * kWidth);
         F d[kEdge], v[kEdge];
 #pragma GCC unroll 6
-        for (int i = 0; i < kEdge; ++i) d[i] = load(from[i] + kTile * t + j * kWidth);
+        for (int i = 0; i < kEdge; ++i) d[i] = load(from[i] + at);
         transform_input(d, v);
 #pragma GCC unroll 6
         for (int i = 0; i < kEdge; ++i) rows[i][j] = v[i];
@@ -160,7 +209,12 @@ struct TileBranch : BranchBlock {
 #pragma GCC unroll 6
       for (int i = 0; i < kEdge; ++i) {
         F d[kEdge], v[kEdge];
-        columns_of(rows[i], d);
+        own_columns(rows[i], d);
+        if constexpr (kNarrow) {
+          shared_columns(rows[i] + kTile, ends, d);
+        } else {
+          shared_columns(rows[i][kTile], d);
+        }
         transform_input(d, v);
         float* at = to + kEdge * i * plane + t;
 #pragma GCC unroll 6

@@ -177,6 +177,7 @@ struct ConvCall {
   float* low = nullptr;                 // (rows, out_width, low_row): down * x
   std::int64_t low_row = 0;
   std::int64_t low_block = 0, low_blocks = 0;  // pixels or tiles of the slab
+  bool joins_branch = false;  // whether a linear layer's blocks compute it for their own rows
 };
 
 // Output sizes; false where the window does not fit. No slab is larger than the first one.
@@ -231,9 +232,10 @@ struct BranchScratch {
 constexpr int kBranchChannels = 32;  // taken at once
 constexpr int kBranchGathered = 32;  // floats of one channel gathered for a tap, at most
 
-// Floats in a row of x under a run of tiles, with room for whole vectors.
+// Floats in a row of x under a run of tiles, with room for whole vectors, and for two more of what lies beyond it: an
+// odd number of lines of the cache.
 static inline std::int64_t branch_line(const ConvCall& call) {
-  return call.plan->branch_tile * (call.low_block + 16) + 16;
+  return call.plan->branch_tile * (call.low_block + 16) + 80;
 }
 
 // Floats of one position, with room for what a whole vector writes beyond the last tile.
@@ -256,9 +258,8 @@ static inline BranchScratch branch_scratch(const ConvCall& call) {
 // The kernels of one instruction set.
 struct ConvKernels {
   int lanes;   // filters in a vector
-  int rows;    // pixels or tiles taken at once
-  int matrix_rows;  // the same of instructions that multiply matrices; 0 without
-  int branch_rows[2];  // the same of the branch, with ranks in one vector and in two
+  int rows, few_rows;  // pixels or tiles taken at once, and where fewer than those are left
+  int matrix_rows;     // the same of instructions that multiply matrices; 0 without
   int short_run;    // fewer steps in int16 than this do not pay; 0 where none of its sums are
   bool is_signed;   // what Winograd's transform makes of codes
   int most_code;    // that sums other than kWide take, after Winograd's transform

@@ -10,7 +10,7 @@ struct ConvBlock {
   std::int64_t begin = 0, count = 0;  // pixels or tiles of this block
   int tap_count = 0, steps_of_tap;      // taps of a row are one where their codes lie side by side
   std::ptrdiff_t taps[kMaxTaps];
-  const std::uint8_t* places[kMatrixPixels];  // where the first tap sees the block's pixels, and the last one again
+  const std::uint8_t* places[kMatrixPixels];  // of the codes that the first tap sees: pixels, and the last one again
 #ifdef QUANTFACE_AMX
   std::optional<Matrices> matrices;  // where the form has a depth
 #endif
@@ -58,6 +58,10 @@ struct ConvBlock {
         ++row;
       }
     }
+    if (c.joins_branch && plan.rank > 0) {
+      const auto project = plan.ranks == kWidth ? project_lines<1> : project_lines<2>;
+      project(c, begin, begin + count);
+    }
     for (int filters = first; filters < last; ++filters) {
       multiply_pixels(filters);
       plan.linear ? finish_lines(filters) : finish_pixels(filters);
@@ -93,35 +97,38 @@ struct ConvBlock {
 
   std::int64_t tile_bytes() const { return c.padded_channels + kTileGap; }
 
-  template <int kVectors>
+  template <int kVectors, int kCount>
   auto product_of() const {
-    return form.sums == Sums::kWide    ? byte_product<Sums::kWide, kVectors>
-           : form.sums == Sums::kPairs ? byte_product<Sums::kPairs, kVectors>
-                                       : byte_product<Sums::kShort, kVectors>;
+    return form.sums == Sums::kWide    ? byte_product<Sums::kWide, kVectors, kCount>
+           : form.sums == Sums::kPairs ? byte_product<Sums::kPairs, kVectors, kCount>
+                                       : byte_product<Sums::kShort, kVectors, kCount>;
   }
 
   const std::int8_t* weights_of(int filters) const { return c.weights + (filters - c.first) * block_bytes(form); }
 
-  // Sums of `taps` in a row, from one position's weights on, for the rows of codes.
-  void multiply(const std::uint8_t* const* rows, int position, int count, int steps, int filters,
-                std::int32_t* to) const {
-    const auto product = existing(filters) > kWidth ? product_of<2>() : product_of<1>();
+  // Sums of `span` taps in a row, from one position's weights on, for the block's places.
+  void multiply(int position, int span, int steps, int filters) const {
+    std::int64_t r = 0;
+    for (; r + kRows <= count; r += kRows) multiply_rows<kRows>(r, position, span, steps, filters);
+    for (; r < count; r += kFewRows) multiply_rows<kFewRows>(r, position, span, steps, filters);
+  }
+
+  template <int kCount>
+  void multiply_rows(std::int64_t first, int position, int span, int steps, int filters) const {
+    const auto product = existing(filters) > kWidth ? product_of<2, kCount>() : product_of<1, kCount>();
     const std::int64_t start = std::int64_t{filters} * form.positions + position;
-    product(rows, taps, count, steps, form.ends + start * end_words(plan.steps),
-            weights_of(filters) + position * form.position_bytes,
-            form.start + start * kOutputs, to, sums_row());
+    product(places + first, taps, span, steps, form.ends + start * end_words(plan.steps),
+            weights_of(filters) + position * form.position_bytes, form.start + start * kOutputs,
+            sums + first * sums_row() + position * kOutputs, sums_row());
   }
 
   void multiply_tiles(int filters) {
     for (int position = 0; position < form.positions; ++position) {
       if (vanishes(plan, position, 4)) continue;
-      for (std::int64_t t = 0; t < count; t += kRows) {
-        const std::uint8_t* rows[kRows];
-        for (int r = 0; r < kRows; ++r) {
-          rows[r] = transformed + (position * c.block_pixels + t + r) * tile_bytes();
-        }
-        multiply(rows, position, 1, plan.steps, filters, sums + t * sums_row() + position * kOutputs);
+      for (std::int64_t t = 0; t < c.block_pixels; ++t) {
+        places[t] = transformed + (position * c.block_pixels + t) * tile_bytes();
       }
+      multiply(position, 1, plan.steps, filters);
     }
   }
 
@@ -136,9 +143,7 @@ struct ConvBlock {
       return;
     }
 #endif
-    for (std::int64_t p = 0; p < count; p += kRows) {
-      multiply(places + p, 0, tap_count, steps_of_tap, filters, sums + p * kOutputs);
-    }
+    multiply(0, tap_count, steps_of_tap, filters);
   }
 
   // What sums become: output codes less their zero point, as floats.
@@ -310,6 +315,5 @@ void run_conv(const ConvCall& call, std::int64_t first, std::int64_t last, void*
   if (call.streams) fence();
 }
 
-constexpr ConvKernels kConvKernels = {kWidth,  kRows,     kMatrixRows, {kTaken<1>, kTaken<2>}, kShortRun,
-                                      kSigned, kMostCode, mark_sums,   expand_steps,           pad_rows,
-                                      run_branch, run_conv};
+constexpr ConvKernels kConvKernels = {kWidth,    kRows,     kFewRows,     kMatrixRows, kShortRun,  kSigned,
+                                      kMostCode, mark_sums, expand_steps, pad_rows,    run_branch, run_conv};

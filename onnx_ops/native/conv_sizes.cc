@@ -1,6 +1,5 @@
 // Sizes and blocks of one call of a convolution.
 #include <algorithm>
-#include <numeric>
 
 #include "conv_weights.h"
 #include "kernels.h"
@@ -9,8 +8,11 @@ namespace quantface {
 namespace {
 
 constexpr std::int64_t kItems = 16;    // enough for threads to share
+constexpr std::int64_t kFewItems = 8;  // where more of them would make threads wait for each other once more
 // Of a block's transformed tiles: what a second-level cache has room for beside weights and sums.
 constexpr std::int64_t kTransformedBytes = 320 << 10;
+constexpr std::int64_t kFewWeights = 64 << 10;  // of a linear layer: its blocks are half as large
+constexpr std::int64_t kRowsOfWeights = 6;
 constexpr std::int64_t kSlabStep = 4;  // rows of the largest tiles
 
 // Blocks of at most `most` pixels, whole rounds of `rows` and about alike.
@@ -22,8 +24,8 @@ void share(std::int64_t pixels, std::int64_t most, std::int64_t rows, std::int64
   *blocks = (pixels + *block - 1) / *block;
 }
 
-// The form whose products, and weights that have to be put in order for them, take less: in rounds of
-// one position's. Putting weights in order takes as long as a round of their products.
+// The form that takes less: in rows of one position's products, with as many more as bringing its weights takes, from
+// memory or, as long as a whole round of products, into the kernels' order.
 const ConvForm* form_for(const Kernels& kernels, const ConvCall& c) {
   const ConvForm* best = nullptr;
   std::int64_t least = 0;
@@ -31,8 +33,9 @@ const ConvForm* form_for(const Kernels& kernels, const ConvCall& c) {
     const ConvForm& form = c.plan->forms[i];
     const std::int64_t tiles = (c.out_height + form.edge - 1) / form.edge *
                                ((c.out_width + form.edge - 1) / form.edge);
-    const std::int64_t rounds = (tiles + kernels.conv.rows - 1) / kernels.conv.rows;
-    const std::int64_t cost = form.positions * (rounds + (form.weights == nullptr ? 1 : 0));
+    const std::int64_t rounds = (tiles + kernels.conv.few_rows - 1) / kernels.conv.few_rows;
+    const std::int64_t brought = form.weights == nullptr ? kernels.conv.rows : kRowsOfWeights;
+    const std::int64_t cost = form.positions * (rounds * kernels.conv.few_rows + brought);
     if (best != nullptr && cost >= least) continue;
     best = &form;
     least = cost;
@@ -82,16 +85,14 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   if (edge > 1) c.padded_rows = edge * c.tile_rows + 2;
   const bool matrices = c.form->depth > 0;
   std::int64_t most = matrices ? kMatrixPixels : kBlockPixels / edge;
+  if (plan.linear && !matrices && plan.blocks * block_bytes(*c.form) <= kFewWeights) most /= 2;
   const std::int64_t tile = c.form->positions * (c.padded_channels + kTileGap);
   if (edge > 1 && most * tile > kTransformedBytes) most = std::max(kTransformedBytes / tile, std::int64_t{1});
-  share(c.tile_rows * c.tile_columns, most, matrices ? kernels.conv.matrix_rows : kernels.conv.rows, &c.block_pixels,
-        &c.blocks);
+  const std::int64_t taken = most > kernels.conv.rows ? kernels.conv.rows : kernels.conv.few_rows;
+  share(c.tile_rows * c.tile_columns, most, matrices ? kernels.conv.matrix_rows : taken, &c.block_pixels, &c.blocks);
   const std::int64_t rows = (c.rows + plan.branch_tile - 1) / plan.branch_tile;
   const std::int64_t columns = (c.out_width + plan.branch_tile - 1) / plan.branch_tile;
-  // Whole products, and whole vectors of tiles.
-  const int lanes = kernels.conv.lanes;
-  const std::int64_t taken = std::lcm(kernels.conv.branch_rows[plan.ranks == lanes ? 0 : 1], lanes);
-  share(rows * columns, kBranchPixels / plan.branch_tile, taken, &c.low_block, &c.low_blocks);
+  share(rows * columns, kBranchPixels / plan.branch_tile, kernels.conv.lanes, &c.low_block, &c.low_blocks);
   c.first = 0;
   c.band = plan.blocks;
   if (c.form->weights == nullptr) {
@@ -99,7 +100,8 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
     c.band = static_cast<int>((plan.blocks + bands - 1) / bands);
   }
   const std::int64_t wanted = (kItems + c.blocks - 1) / c.blocks;
-  c.groups = wanted < c.band ? wanted : c.band;
+  c.joins_branch = plan.linear && c.blocks >= kFewItems && c.band == plan.blocks;
+  c.groups = c.joins_branch ? 1 : wanted < c.band ? wanted : c.band;
 }
 
 std::size_t band_bytes(const ConvCall& c) {
@@ -116,7 +118,7 @@ std::size_t low_bytes(const ConvCall& c) {
 }
 
 std::int64_t branch_items(const ConvCall& c) {
-  return c.plan->rank == 0 ? 0 : c.low_blocks;
+  return c.plan->rank == 0 || c.joins_branch ? 0 : c.low_blocks;
 }
 
 std::int64_t pad_items(const ConvCall& c) {

@@ -11,32 +11,24 @@ void pad_lines(const ConvCall& c, std::int64_t first, std::int64_t last) {
   }
 }
 
-// down @ x by blocks of rows.
-template <int kVectors>
-void run_line_branch(const ConvCall& c, std::int64_t first, std::int64_t last) {
+// down @ x of kCount rows.
+template <int kVectors, int kCount>
+void project_some(const ConvCall& c, std::int64_t row) {
   constexpr int kRanks = kVectors * kWidth;
-  const ConvPlan& plan = *c.plan;
-  const std::int64_t channels = plan.geometry.channels;
-  for (std::int64_t item = first; item < last; ++item) {
-    const std::int64_t begin = item * c.low_block;
-    const std::int64_t end = c.width - begin < c.low_block ? c.width : begin + c.low_block;
-    for (int block = 0; block < plan.rank_blocks; ++block) {
-      const float* down = plan.down + block * channels * kRanks;
-      for (std::int64_t row = begin; row < end;) {
-        const int count = end - row < kTaken<kVectors> ? 1 : kTaken<kVectors>;
-        alignas(64) float sums[kTaken<kVectors> * kRanks];
-        const float* x = c.x + row * channels;
-        if (count == 1) {
-          float_product_of_one<kVectors>(x, static_cast<int>(channels), down, 0, sums);
-        } else {
-          float_product<kVectors>(x, 1, channels, static_cast<int>(channels), down, 0, sums);
-        }
-        for (int i = 0; i < count; ++i) {
-          __builtin_memcpy(c.low + (row + i) * c.low_row + std::int64_t{block} * kRanks,
-                           sums + i * kRanks, kRanks * sizeof(float));
-        }
-        row += count;
-      }
-    }
+  const std::int64_t channels = c.plan->geometry.channels;
+  for (std::int64_t block = 0; block < c.plan->rank_blocks; ++block) {
+    float_product<kVectors, kCount>(c.x + row * channels, 1, channels, static_cast<int>(channels),
+                                    c.plan->down + block * channels * kRanks, 0,
+                                    c.low + row * c.low_row + block * kRanks, c.low_row);
   }
+}
+
+// The same of rows begin to end - 1.
+template <int kVectors>
+void project_lines(const ConvCall& c, std::int64_t begin, std::int64_t end) {
+  constexpr int kLines = kTaken<kVectors>, kFewLines = few(kLines);
+  std::int64_t row = begin;
+  for (; row + kLines <= end; row += kLines) project_some<kVectors, kLines>(c, row);
+  for (; row + kFewLines <= end; row += kFewLines) project_some<kVectors, kFewLines>(c, row);
+  for (; row < end; ++row) project_some<kVectors, 1>(c, row);
 }

@@ -114,7 +114,7 @@ OrtStatus* run_conv(const ConvKernel& kernel, const OrtKernelContext* context, C
   call->low = static_cast<float*>(low.data);
   const ConvGeometry& g = call->plan->geometry;
   const std::int64_t outputs = call->images * call->out_height * call->out_width * g.filters;
-  const bool threads = outputs * g.channels > kInlineProducts;
+  const bool threads = outputs * g.channels * g.kernel[0] * g.kernel[1] > kInlineProducts;
   for (std::int64_t image = 0; image < call->images; ++image) {
     for (std::int64_t row = 0; row < call->out_height; row += call->slab_rows) {
       set_slab(*kernel.kernels, image, row, call);

@@ -14,6 +14,11 @@
 constexpr int kBytes = 4 * kWidth;  // of a vector: four channels of each filter
 constexpr int kOutputs = 2 * kWidth;
 
+// Rows taken at once of those that are fewer than `rows`: they divide it and a vector's width.
+constexpr int few(int rows) { return rows % 3 == 0 ? rows / 3 : rows > 4 ? 4 : rows / 2; }
+
+constexpr int kFewRows = few(kRows);
+
 // The rows of one product, of kVectors of the block's two vectors of filters. Unrolled by the language: the
 // compiler's own unrolling comes too late for it to keep the sums in registers.
 template <Sums kSums, int kVectors = 2, int... R>
@@ -21,19 +26,20 @@ __attribute__((noinline)) void product_rows(const std::uint8_t* const* rows, std
                                 const std::int8_t* w, const std::int32_t* before,
                                 std::ptrdiff_t before_row, std::int32_t* out,
                                 std::ptrdiff_t out_row, std::integer_sequence<int, R...>) {
-  Dot<kSums> left[kRows] = {}, right[kRows] = {};
-  const std::uint8_t* const from[kRows] = {rows[R] + offset...};
+  constexpr int kCount = sizeof...(R);
+  Dot<kSums> left[kCount] = {}, right[kCount] = {};
+  // Counted up to 0: with twelve rows there is no register left for their end.
+  const std::uint8_t* const from[kCount] = {rows[R] + offset + 4 * std::ptrdiff_t{count}...};
   const auto add = [&](const std::uint8_t* p, Dotted w0, Dotted w1, Dot<kSums>& a, Dot<kSums>& b) {
     const Dotted codes = four_codes(p);
     a.add(codes, w0);
     if constexpr (kVectors == 2) b.add(codes, w1);
   };
-  std::ptrdiff_t i = 0;
-  do {
+  for (std::ptrdiff_t at = -4 * std::ptrdiff_t{count}; at < 0; at += 4) {
     const Dotted w0 = load_dotted(w), w1 = load_dotted(w + (kVectors - 1) * kBytes);
     w += 2 * kBytes;
-    (add(from[R] + 4 * i, w0, w1, left[R], right[R]), ...);
-  } while (++i < count);
+    (add(from[R] + at, w0, w1, left[R], right[R]), ...);
+  }
   const auto finish = [&](int r, I a, I b) {
     const std::int32_t* sum = before + r * before_row;
     std::int32_t* to = out + r * out_row;
@@ -52,9 +58,9 @@ ALWAYS_INLINE int run_length(const std::uint64_t* ends, int step, int steps) {
   return steps - step;
 }
 
-// out[r][f] = start[f] + sum of rows[r][tap + c] * w[tap][c][f], for kRows rows. Rows and taps are
+// out[r][f] = start[f] + sum of rows[r][tap + c] * w[tap][c][f], for kCount rows. Rows and taps are
 // in bytes. Sums of kShort reach int32 after the steps that have a bit in `ends`, of each tap.
-template <Sums kSums, int kVectors>
+template <Sums kSums, int kVectors, int kCount>
 void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, int tap_count,
                   int steps, const std::uint64_t* ends, const std::int8_t* w, const std::int32_t* start,
                   std::int32_t* out, std::ptrdiff_t out_row) {
@@ -64,7 +70,7 @@ void byte_product(const std::uint8_t* const* rows, const std::ptrdiff_t* taps, i
       count = kSums == Sums::kShort ? run_length(ends, step, steps) : steps;
       product_rows<kSums, kVectors>(rows, taps[tap] + 4 * step, count, w, before,
                           before == start ? 0 : out_row, out, out_row,
-                          std::make_integer_sequence<int, kRows>{});
+                          std::make_integer_sequence<int, kCount>{});
       w += std::ptrdiff_t{count} * 2 * kBytes;
       before = out;
     }
@@ -117,11 +123,11 @@ ALWAYS_INLINE void add_float_rows(const float* a, std::ptrdiff_t a_row, std::ptr
 template <int kVectors>
 constexpr int kTaken = kVectors == 1 ? kWidth : kRows;
 
-template <int kVectors = 2>
+template <int kVectors = 2, int kCount = kTaken<kVectors>>
 void float_product(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
                    const float* w, float scale, float* out, std::ptrdiff_t out_row = kVectors * kWidth) {
   add_float_rows<kVectors>(a, a_row, a_step, count, w, scale, out, out_row,
-                           std::make_integer_sequence<int, kTaken<kVectors>>{});
+                           std::make_integer_sequence<int, kCount>{});
 }
 
 template <int kVectors = 2, int kRow = kVectors * kWidth>

@@ -4,7 +4,7 @@
 // lane of another, four keys' shares are the bytes that the next product reads, and a head's channels fill
 // rows of a product, not vectors.
 
-constexpr int kFewRows = kColumnRows * 2 / 3;  // of a product, where more would not exist
+constexpr int kFewValues = kColumnRows * 2 / 3;  // of a product, where more would not exist
 
 // times * 2**v of what is not above 0, within 3e-6 of itself, which is less than shares of 14 bits show. As
 // power, but the same bits on every CPU.
@@ -89,7 +89,7 @@ struct QuantizedAttentionBlock {
     }
     const std::int8_t* values = call.value + head * call.depth_room() * call.padded_keys() + key * kColumnRows;
     for (std::int64_t i = 0; i < c.depth; i += kColumnRows, values += kColumnRows * call.padded_keys()) {
-      const auto add = c.depth - i > kFewRows ? add_values<kColumnRows> : add_values<kFewRows>;
+      const auto add = c.depth - i > kFewValues ? add_values<kColumnRows> : add_values<kFewValues>;
       add(*this, values, keys / 4, sum + i * kOutputs);
     }
   }

@@ -58,16 +58,14 @@ ALWAYS_INLINE F moved(F v, F next, std::integer_sequence<int, N...>) {
   return __builtin_shufflevector(v, next, (N + 1 < kWidth ? N + 1 : kWidth + kFirst)...);
 }
 
-// Column j of kWidth tiles in d[j], from a row of their pixels.
-ALWAYS_INLINE void columns_of(const F (&row)[3], F (&d)[4]) {
+// Columns of kWidth tiles in d, from a row of their pixels, but for the last two, which the next tiles begin with.
+ALWAYS_INLINE void own_columns(const F* row, F (&d)[4]) {
   constexpr std::make_integer_sequence<int, kWidth> kAll{};
   d[0] = in_order<2>(every_second<0>(row[0], row[1], kAll), kAll);
   d[1] = in_order<2>(every_second<1>(row[0], row[1], kAll), kAll);
-  d[2] = moved<0>(d[0], row[2], kAll);
-  d[3] = moved<1>(d[1], row[2], kAll);
 }
 
-ALWAYS_INLINE void columns_of(const F (&row)[5], F (&d)[6]) {
+ALWAYS_INLINE void own_columns(const F* row, F (&d)[6]) {
   constexpr std::make_integer_sequence<int, kWidth> kAll{};
   const F even[] = {every_second<0>(row[0], row[1], kAll), every_second<0>(row[2], row[3], kAll)};
   const F odd[] = {every_second<1>(row[0], row[1], kAll), every_second<1>(row[2], row[3], kAll)};
@@ -75,6 +73,20 @@ ALWAYS_INLINE void columns_of(const F (&row)[5], F (&d)[6]) {
   d[1] = in_order<4>(every_second<0>(odd[0], odd[1], kAll), kAll);
   d[2] = in_order<4>(every_second<1>(even[0], even[1], kAll), kAll);
   d[3] = in_order<4>(every_second<1>(odd[0], odd[1], kAll), kAll);
-  d[4] = moved<0>(d[0], row[4], kAll);
-  d[5] = moved<1>(d[1], row[4], kAll);
+}
+
+// Those two: what `next` begins with follows the last tile.
+template <int kEdge>
+ALWAYS_INLINE void shared_columns(F next, F (&d)[kEdge]) {
+  constexpr std::make_integer_sequence<int, kWidth> kAll{};
+  d[kEdge - 2] = moved<0>(d[0], next, kAll);
+  d[kEdge - 1] = moved<1>(d[1], next, kAll);
+}
+
+// The same where a row also ends at tiles whose lanes are set in `ends`: there the two are in `beyond`.
+template <int kEdge>
+ALWAYS_INLINE void shared_columns(const F* beyond, I ends, F (&d)[kEdge]) {
+  shared_columns(F{}, d);
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) d[kEdge - 2 + i] = ends != 0 ? beyond[i] : d[kEdge - 2 + i];
 }

@@ -28,6 +28,8 @@ GEOMETRY = [  # channels, filters, kernel, strides, pads, height, width
     (1, 1, (3, 3), (1, 1), (1, 1, 1, 1), 1, 1),
     (64, 64, (3, 3), (1, 1), (1, 1, 1, 1), 40, 42),
     (68, 20, (1, 1), (1, 1), (0, 0, 0, 0), 5, 7),  # no number of steps at once divides 17
+    (33, 18, (3, 3), (1, 1), (1, 1, 1, 1), 37, 16),  # rows of tiles that share a vector
+    (12, 20, (3, 3), (1, 1), (1, 1, 1, 1), 26, 18),  # the same where blocks begin amid a row
 ]
 BITS = [(4, 4), (6, 4), (8, 7), (8, 8), (3, 2)]  # of activations, of weights
 LARGE = [  # more than 1 MiB of weights in the kernels' order, which each call makes
@@ -59,7 +61,9 @@ UPSAMPLING = [
     (64, 17, (1, 1), (1, 1), (0, 0, 0, 0), 5, 25),
     (16, 16, (1, 4), (1, 3), (0, 2, 0, 1), 4, 9),
     (1, 1, (3, 3), (1, 1), (1, 1, 1, 1), 1, 1),
+    (12, 20, (3, 3), (1, 1), (1, 1, 1, 1), 13, 8),  # rows of tiles that share a vector
     (644, 5, (3, 3), (1, 1), (1, 1, 1, 1), 4, 11),  # the branch's smaller tiles
+    (644, 5, (3, 3), (1, 1), (1, 1, 1, 1), 9, 3),
     (260, 270, (3, 3), (1, 1), (1, 1, 1, 1), 3, 2),  # weights that each call puts in order
     (64, 3, (3, 3), (1, 1), (1, 1, 1, 1), 76, 130),  # slabs
 ]
