@@ -32,6 +32,7 @@ namespace quantface {
 
 struct Kernels;
 
+constexpr int kLineBytes = 64;      // in a cache line
 constexpr int kBlockPixels = 48;    // output pixels of one block, or as many times its tiles' edge
 constexpr int kMatrixPixels = 64;   // the same where instructions multiply matrices
 constexpr int kBranchPixels = 128;  // the same of the branch, or as many times its tiles' edge
@@ -207,7 +208,7 @@ static inline std::int64_t sums_of_tile(const ConvForm& form) {
 
 // Offsets in bytes into a task's scratch. Static, as scratch_layout in kernels.h.
 struct ConvScratch {
-  std::size_t sums, steps, bytes;
+  std::size_t transformed, sums, steps, bytes;
 };
 
 static inline ConvScratch conv_scratch(const ConvCall& call, int outputs) {
@@ -217,7 +218,9 @@ static inline ConvScratch conv_scratch(const ConvCall& call, int outputs) {
   ConvScratch layout{};
   if (edge > 1) {
     const std::int64_t tile = call.padded_channels + kTileGap;
-    layout.sums = static_cast<std::size_t>((form.positions * call.block_pixels * tile + 63) / 64 * 64);
+    layout.transformed = kLineBytes;  // behind the number of their block
+    layout.sums = layout.transformed +
+                  static_cast<std::size_t>((form.positions * call.block_pixels * tile + 63) / 64 * 64);
   }
   layout.steps = layout.sums + rows * static_cast<std::size_t>(sums_of_tile(form)) * sizeof(std::int32_t);
   layout.bytes = layout.steps + edge * edge * rows * sizeof(float);

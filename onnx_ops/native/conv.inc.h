@@ -4,7 +4,8 @@ struct ConvBlock {
   const ConvCall& c;
   const ConvPlan& plan;
   const ConvForm& form;
-  std::uint8_t* transformed;  // (positions, block_pixels, tile_bytes)
+  std::int64_t* block_before;  // whose tiles are in `transformed`, which a task hands on with its scratch
+  std::uint8_t* transformed;   // (positions, block_pixels, tile_bytes)
   std::int32_t* sums;         // (block_pixels, positions + gap or 1, kOutputs)
   float* steps;               // (edge, pixels, kOutputs): codes less their zero point; y of less than a block
   std::int64_t begin = 0, count = 0;  // pixels or tiles of this block
@@ -21,7 +22,8 @@ struct ConvBlock {
 #endif
     const ConvScratch layout = conv_scratch(call, kOutputs);
     char* base = static_cast<char*>(scratch);
-    transformed = reinterpret_cast<std::uint8_t*>(base);
+    block_before = reinterpret_cast<std::int64_t*>(base);
+    transformed = reinterpret_cast<std::uint8_t*>(base + layout.transformed);
     sums = reinterpret_cast<std::int32_t*>(base + layout.sums);
     steps = reinterpret_cast<float*>(base + layout.steps);
     const bool joined = c.padded_channels == 4 * plan.steps && (kShortRun == 0 || form.sums != Sums::kShort);
@@ -43,8 +45,8 @@ struct ConvBlock {
     const int last = static_cast<int>(c.first + c.band * (group + 1) / c.groups);
     switch (form.edge) {
       case 1: run_pixels(first, last); break;
-      case 2: run_tiles<2>(first, last); break;
-      default: run_tiles<4>(first, last);
+      case 2: run_tiles<2>(block, first, last); break;
+      default: run_tiles<4>(block, first, last);
     }
   }
 
@@ -69,17 +71,23 @@ struct ConvBlock {
   }
 
   template <int kEdge>
-  void run_tiles(int first, int last) {
+  void run_tiles(std::int64_t block, int first, int last) {
+    if (*block_before != block) transform_tiles<kEdge>();
+    *block_before = block;
+    for (int filters = first; filters < last; ++filters) {
+      multiply_tiles(filters);
+      finish_tiles<kEdge>(filters);
+    }
+  }
+
+  template <int kEdge>
+  void transform_tiles() {
     const std::int64_t depth = c.padded_channels;
     for (std::int64_t t = 0; t < count; ++t) {
       const std::int64_t tile = begin + t;
       transform_tile<kEdge>(padded_at(tile / c.tile_columns * kEdge, tile % c.tile_columns * kEdge),
                             c.padded_width * depth, depth, plan.top, transformed + t * tile_bytes(),
                             c.block_pixels * tile_bytes());
-    }
-    for (int filters = first; filters < last; ++filters) {
-      multiply_tiles(filters);
-      finish_tiles<kEdge>(filters);
     }
   }
 

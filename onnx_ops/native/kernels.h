@@ -23,8 +23,7 @@ const Kernels* neon_dot_kernels();
 // whoever reads it, and its lines would have to be read before they are written.
 constexpr std::int64_t kStreamedBytes = 4 << 20;
 
-constexpr int kLineBytes = 64;  // in a cache line
-constexpr int kLine = 16;       // floats in one
+constexpr int kLine = kLineBytes / sizeof(float);  // floats
 
 // Steps of four bytes in a row of a tile, the register of a matrix: of those that divide all steps, the most.
 static inline int tile_depth(int steps) {

@@ -1,5 +1,6 @@
 #include "ort_host.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdarg>
 #include <cstdio>
@@ -131,7 +132,8 @@ OrtStatus* KernelBase::start(const Api& table, const OrtKernelInfo* info) {
 
 namespace {
 
-// Scratch that tasks hand to those after them: there are as many pieces as tasks run at once.
+// Scratch that tasks hand to those after them, with what it holds: there are as many pieces as tasks run at once. A new
+// one begins with a line of -1.
 class Scratch {
  public:
   explicit Scratch(std::size_t bytes) : bytes_(bytes) {}
@@ -147,7 +149,9 @@ class Scratch {
       if (void* found = piece.exchange(nullptr)) return found;
     }
     void* memory = nullptr;
-    return posix_memalign(&memory, 64, bytes_) == 0 ? memory : nullptr;
+    if (posix_memalign(&memory, 64, bytes_) != 0) return nullptr;
+    std::memset(memory, 0xFF, std::min(bytes_, std::size_t{kLineBytes}));
+    return memory;
   }
 
   void give(void* memory) {
