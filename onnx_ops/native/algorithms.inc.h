@@ -19,6 +19,7 @@
 #include "branch.inc.h"
 #include "expand.inc.h"
 #include "codes.inc.h"
+#include "conv_output.inc.h"
 #include "conv.inc.h"
 
 #define DEFINE_KERNELS(function, name)                                              \

@@ -1,13 +1,11 @@
-// Convolutions of codes by blocks of pixels, for any vector type. Included after codes.inc.h.
+// Convolutions of codes by blocks of pixels, for any vector type. Included after conv_output.inc.h.
 
-struct ConvBlock {
-  const ConvCall& c;
-  const ConvPlan& plan;
+struct ConvBlock : ConvOutput {
   const ConvForm& form;
-  std::int64_t* block_before;  // whose tiles are in `transformed`, which a task hands on with its scratch
+  std::int64_t* block_before;  // whose tiles are in `transformed`: tasks hand on their scratch
   std::uint8_t* transformed;   // (positions, block_pixels, tile_bytes)
-  std::int32_t* sums;         // (block_pixels, positions + gap or 1, kOutputs)
-  float* steps;               // (edge, pixels, kOutputs): codes less their zero point; y of less than a block
+  std::int32_t* sums;          // (block_pixels, positions + gap or 1, kOutputs)
+  float* steps;                // (edge, pixels, kOutputs): codes less their zero point; y of less than a block
   std::int64_t begin = 0, count = 0;  // pixels or tiles of this block
   int tap_count = 0, steps_of_tap;      // taps of a row are one where their codes lie side by side
   std::ptrdiff_t taps[kMaxTaps];
@@ -16,7 +14,7 @@ struct ConvBlock {
   std::optional<Matrices> matrices;  // where the form has a depth
 #endif
 
-  ConvBlock(const ConvCall& call, void* scratch) : c(call), plan(*call.plan), form(*call.form) {
+  ConvBlock(const ConvCall& call, void* scratch) : ConvOutput{call, *call.plan}, form(*call.form) {
 #ifdef QUANTFACE_AMX
     if (form.depth > 0) matrices.emplace(form.depth);
 #endif
@@ -95,12 +93,6 @@ struct ConvBlock {
     return c.pixels + (row * c.padded_width + column) * c.padded_channels;
   }
 
-  // Of a block of filters, those that exist.
-  int existing(int filters) const {
-    const std::int64_t left = plan.geometry.filters - std::int64_t{filters} * kOutputs;
-    return static_cast<int>(left < kOutputs ? left : kOutputs);
-  }
-
   std::int64_t sums_row() const { return sums_of_tile(form) * kOutputs; }
 
   std::int64_t tile_bytes() const { return c.padded_channels + kTileGap; }
@@ -154,35 +146,24 @@ struct ConvBlock {
     multiply(0, tap_count, steps_of_tap, filters);
   }
 
-  // What sums become: output codes less their zero point, as floats.
-  struct Requantized {
-    I bias;
-    F multiplier, low, high;
-
-    Requantized(const ConvPlan& plan, std::int64_t filter)
-        : bias(load_as<I>(plan.bias + filter)),
-          multiplier(load(plan.multiplier + filter)),
-          low(F{} - static_cast<float>(plan.y_zero)),
-          high(low + 255.0f) {}
-
-    ALWAYS_INLINE F operator()(I total) const {
-      const F rounder = F{} + 12582912.0f;  // 1.5 * 2**23: adding it rounds half to even
-      const F step = __builtin_convertvector(total + bias, F) * multiplier;
-      const F above = step > low ? step : low;
-      return ((above < high ? above : high) + rounder) - rounder;
-    }
-  };
+  // Whether the block's tiles are rows of an image without halves of tiles: its pixels then follow each other.
+  bool takes_whole_rows(int edge) const {
+    return c.tile_columns * edge == c.out_width && c.tile_rows * edge == c.rows && begin % c.tile_columns == 0 &&
+           count % c.tile_columns == 0;
+  }
 
   // Y = A^T M A, where M has the sums of all positions.
   template <int kEdge>
   void finish_tiles(int filters) {
     constexpr int kShift = kEdge == 2 ? 2 : 4;
-    const std::int64_t row = kEdge * c.block_pixels * kOutputs;
+    const bool whole = takes_whole_rows(kEdge);
+    const std::int64_t row = (whole ? c.out_width : kEdge * c.block_pixels) * kOutputs;
     for (int v = 0; v < existing(filters); v += kWidth) {
       const Requantized requantized(plan, std::int64_t{filters} * kOutputs + v);
       for (std::int64_t t = 0; t < count; ++t) {
         const std::int32_t* from = sums + t * sums_row() + v;
-        float* to = steps + kEdge * t * kOutputs + v;
+        const std::int64_t above = whole ? t / c.tile_columns * c.tile_columns * (kEdge - 1) : 0;
+        float* to = steps + kEdge * (t + above) * kOutputs + v;
         I y[kEdge][kEdge];
         transform_sums<kEdge>([&](int p) { return load_as<I>(from + p * kOutputs); }, y);
 #pragma GCC unroll 4
@@ -194,6 +175,7 @@ struct ConvBlock {
         }
       }
     }
+    if (whole) return emit_steps(steps, kEdge * kEdge * count, kEdge * kEdge * begin, filters);
     for (std::int64_t t = 0; t < count;) {  // tiles of one row
       const std::int64_t y = (begin + t) / c.tile_columns * kEdge;
       const std::int64_t x = (begin + t) % c.tile_columns * kEdge;
@@ -201,9 +183,7 @@ struct ConvBlock {
       if (tiles > count - t) tiles = count - t;
       const std::int64_t width = kEdge * tiles < c.out_width - x ? kEdge * tiles : c.out_width - x;
       for (int i = 0; i < kEdge && y + i < c.rows; ++i) {
-        float* rows = steps + i * row + kEdge * t * kOutputs;
-        emit(rows, width, (y + i) * c.out_width + x, filters,
-             [&](int) { return [=](std::int64_t at) { return load(rows + at); }; });
+        emit_steps(steps + i * row + kEdge * t * kOutputs, width, (y + i) * c.out_width + x, filters);
       }
       t += tiles;
     }
@@ -214,11 +194,6 @@ struct ConvBlock {
       const Requantized requantized(plan, std::int64_t{filters} * kOutputs + f);
       return [=](std::int64_t at) { return requantized(load_as<I>(sums + at)); };
     });
-  }
-
-  // Whether whole vectors go past the caches to rows of y that begin at `y`, `row` floats apart.
-  bool streams_to(const float* y, std::int64_t row) const {
-    return c.streams && reinterpret_cast<std::uintptr_t>(y) % sizeof(F) == 0 && row % kWidth == 0;
   }
 
   void finish_lines(int filters) {
@@ -254,66 +229,6 @@ struct ConvBlock {
     };
     float_rows<kVectors, kOutputs>(c.low + (begin + p) * c.low_row, 1, c.low_row, plan.rank, plan.up + filter * plan.rank,
                   put, rows);
-  }
-
-  // Writes y_scale * step + up @ low of `pixels` pixels, those of the slab from `pixel` on, channels first. Steps of a
-  // vector of filters from f on are steps_of(f)(at), with kOutputs from one pixel to the next; `rows` has room for them.
-  template <class StepsOf>
-  void emit(float* rows, std::int64_t pixels, std::int64_t pixel, int filters, StepsOf steps_of) {
-    const std::int64_t plane = c.out_height * c.out_width;
-    const std::int64_t filter = std::int64_t{filters} * kOutputs;
-    const int found = existing(filters);
-    float* y = c.y + (c.image * plan.geometry.filters + filter) * plane + c.row * c.out_width + pixel;
-    const bool streams = streams_to(y, plane);
-    const float* low = c.low + pixel * c.low_row;
-    for (int f = 0; f < found; f += kWidth) {
-      const auto step = steps_of(f);
-      const float* up = plan.up + filter * plan.rank + f;
-      const int width = found - f < kWidth ? found - f : kWidth;
-      float* to = y + f * plane;
-      std::int64_t p = 0;
-      for (; p + kEmitted <= pixels; p += kEmitted) {
-        emit_block([&](int r) { return step((p + r) * kOutputs + f); }, low + p * c.low_row, up, to + p, width,
-                   streams, std::make_integer_sequence<int, kEmitted>{});
-      }
-      for (std::int64_t r = p; r < pixels; ++r) store(rows + r * kOutputs + f, step(r * kOutputs + f));
-      put_rest(rows + f, low, up, p, pixels, width, to);
-    }
-  }
-
-  // Pixels of a block: whole squares, and enough sums for products that wait for each other.
-  static constexpr int kEmitted = kWidth < 8 ? 2 * kWidth : kWidth;
-
-  template <class Step, int... R>
-  ALWAYS_INLINE void emit_block(Step step, const float* low, const float* up, float* to, int width, bool streams,
-                                std::integer_sequence<int, R...> all) const {
-    F y[kEmitted];
-    const F scale = F{} + plan.y_scale;
-    const auto put = [&](int r, int, F sum) { y[r] = step(r) * scale + sum; };
-    float_rows<1, kOutputs>(low, 1, c.low_row, plan.rank, up, put, all);
-    for (int p = 0; p < kEmitted; p += kWidth) {
-      transpose_square(y + p, to + p, c.out_height * c.out_width, width, streams);
-    }
-  }
-
-  // Pixels first to last - 1 of `width` filters, fewer than a block.
-  void put_rest(float* rows, const float* low, const float* up, std::int64_t first, std::int64_t last, int width,
-                float* y) const {
-    const std::int64_t plane = c.out_height * c.out_width;
-    for (std::int64_t p = first; p < last; ++p) {
-      float_product_of_one<1, kOutputs>(low + p * c.low_row, plan.rank, up, plan.y_scale, rows + p * kOutputs);
-    }
-    for (int f = 0; f < width; f += 4) {
-      std::int64_t p = first;
-      for (; f + 4 <= width && p + 4 <= last; p += 4) {
-        const float* line[4];
-        for (int i = 0; i < 4; ++i) line[i] = rows + (p + i) * kOutputs;
-        transpose_4x4(line, f, y + f * plane + p, plane);
-      }
-      for (; p < last; ++p) {
-        for (int i = f; i < f + 4 && i < width; ++i) y[i * plane + p] = rows[p * kOutputs + i];
-      }
-    }
   }
 };
 

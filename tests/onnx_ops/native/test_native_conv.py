@@ -30,6 +30,7 @@ GEOMETRY = [  # channels, filters, kernel, strides, pads, height, width
     (68, 20, (1, 1), (1, 1), (0, 0, 0, 0), 5, 7),  # no number of steps at once divides 17
     (33, 18, (3, 3), (1, 1), (1, 1, 1, 1), 37, 16),  # rows of tiles that share a vector
     (12, 20, (3, 3), (1, 1), (1, 1, 1, 1), 26, 18),  # the same where blocks begin amid a row
+    (20, 70, (3, 3), (1, 1), (1, 1, 1, 1), 16, 8),  # blocks of whole rows, filters in groups
 ]
 BITS = [(4, 4), (6, 4), (8, 7), (8, 8), (3, 2)]  # of activations, of weights
 LARGE = [  # more than 1 MiB of weights in the kernels' order, which each call makes
