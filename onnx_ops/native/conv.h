@@ -178,7 +178,7 @@ struct ConvCall {
   float* low = nullptr;                 // (rows, out_width, low_row): down * x
   std::int64_t low_row = 0;
   std::int64_t low_block = 0, low_blocks = 0;  // pixels or tiles of the slab
-  bool joins_branch = false;  // whether a linear layer's blocks compute it for their own rows
+  bool joins_branch = false;  // whether a linear layer's blocks compute it for their own rows, low_block of them
 };
 
 // Output sizes; false where the window does not fit. No slab is larger than the first one.

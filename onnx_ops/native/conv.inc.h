@@ -42,7 +42,10 @@ struct ConvBlock : ConvOutput {
     const int first = static_cast<int>(c.first + c.band * group / c.groups);
     const int last = static_cast<int>(c.first + c.band * (group + 1) / c.groups);
     switch (form.edge) {
-      case 1: run_pixels(first, last); break;
+      case 1:
+        if (c.joins_branch) run_branch(c, block, block + 1, nullptr);
+        run_pixels(first, last);
+        break;
       case 2: run_tiles<2>(block, first, last); break;
       default: run_tiles<4>(block, first, last);
     }
@@ -57,10 +60,6 @@ struct ConvBlock : ConvOutput {
         column = 0;
         ++row;
       }
-    }
-    if (c.joins_branch && plan.rank > 0) {
-      const auto project = plan.ranks == kWidth ? project_lines<1> : project_lines<2>;
-      project(c, begin, begin + count);
     }
     for (int filters = first; filters < last; ++filters) {
       multiply_pixels(filters);

@@ -102,6 +102,7 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   const std::int64_t wanted = (kItems + c.blocks - 1) / c.blocks;
   c.joins_branch = plan.linear && c.blocks >= kFewItems && c.band == plan.blocks;
   c.groups = c.joins_branch ? 1 : wanted < c.band ? wanted : c.band;
+  if (c.joins_branch) c.low_block = c.block_pixels;
 }
 
 std::size_t band_bytes(const ConvCall& c) {

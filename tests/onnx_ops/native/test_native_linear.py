@@ -18,6 +18,7 @@ SIZES = [  # shape of the codes, filters
     ((2, 17, 64), 48),
     ((1, 49, 40), 33),
     ((5, 35), 7),
+    ((2, 117, 40), 33),  # so many rows that blocks of them compute their part of the branch
     ((1, 130), 16),
     ((1, 1, 3), 1),
     ((2, 3, 4, 62), 70),
