@@ -67,7 +67,7 @@ ALWAYS_INLINE F silu(F v) { return v / (1.0f + power_of_two(v, -1.44269504f)); }
 
 template <bool kSilu>
 ALWAYS_INLINE F normalized(F x, float gain, float offset) {
-  const F v = fused(x, F{} + gain, F{} + offset);
+  const F v = fused(x, gain - F{}, offset - F{});  // not F{} + gain, an addition that would make 0 of -0
   return kSilu ? silu(v) : v;
 }
 

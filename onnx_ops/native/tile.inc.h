@@ -64,11 +64,15 @@ struct Tile {
            r.plan.radix[0] == kFirstRadix;
   }
 
-  // No CPU looks ahead across planes: what the next pass over x reads is fetched while this one computes.
+  // No CPU looks ahead across planes: what the next pass over x reads is fetched while this one computes. Eight rows a
+  // power of two apart fill the sets of the first-level cache: those go to the second.
+  template <int kLocality>
   void fetch(const float* x, int from) const {
 #pragma GCC unroll 2
-    for (int t = from; t < from + kFetched; t += kLine) __builtin_prefetch(x + t);
+    for (int t = from; t < from + kFetched; t += kLine) __builtin_prefetch(x + t, 0, kLocality);
   }
+
+  static constexpr int kFirstLevel = 3, kSecondLevel = 2;  // of the caches
 
   static constexpr int kFetched = 2 * kLine;  // of a row at once, a part of every tile
 
@@ -84,7 +88,7 @@ struct Tile {
     const auto pass = [&](const auto& read) {
       for (int from = 0; from < r.tile; from += kFetched) {
         butterfly_pass<kFirstRadix>(read, row_of(j), step, from, from + kFetched);
-        for (int i = 0; i < kFirstRadix; ++i) fetch(next + i * far, from);
+        for (int i = 0; i < kFirstRadix; ++i) fetch<kSecondLevel>(next + i * far, from);
       }
     };
     if (r.normal == nullptr) {
@@ -121,7 +125,7 @@ struct Tile {
     const F gain = F{} + r.gain_in[channel];
     const float scale = c.gains[of], offset = c.offsets[of];
     for (int from = 0; from < r.tile; from += kFetched) {
-      fetch(x + 2 * r.pixels, from);
+      fetch<kFirstLevel>(x + 2 * r.pixels, from);
 #pragma GCC unroll 2
       for (int t = from; t < from + kFetched; t += kWidth) {
         const F v = normalized<true>(load(x + t), scale, offset);
@@ -157,7 +161,7 @@ struct Tile {
     const F gain = F{} + r.gain_in[channel];
     const bool in_x = from != to && from != padded;
     for (int begin = 0; begin < r.tile; begin += kFetched) {
-      if (in_x) fetch(from + 2 * r.pixels, begin);
+      if (in_x) fetch<kFirstLevel>(from + 2 * r.pixels, begin);
       for (int t = begin; t < begin + kFetched; t += kWidth) store(to + t, load(from + t) * gain);
     }
   }

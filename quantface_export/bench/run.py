@@ -61,8 +61,8 @@ INTEGER = frozenset(
 )
 """Op kinds whose work is integer math, or makes the integers; branches within them count too."""
 
-PROFILED_RUNS = 3
-"""Least timed runs of a profile, of which each node's median counts."""
+PROFILED_RUNS = 5
+"""Least timed runs of a profile, of which each node's fastest counts."""
 
 DISK_BYTES = 14
 """Free disk for each parameter: random weights, float32 twice while int8 is made, and int8."""
