@@ -20,18 +20,40 @@ constexpr int kWidth = 16;
 
 #include "x86_codes.inc.h"
 
+typedef int Groups __attribute__((vector_size(64)));  // of four codes
+
 // What is not a number passes the minimum, and the conversion makes it the least integer.
-ALWAYS_INLINE __m512i steps_of(const float* from, F high) {
-  return _mm512_cvtps_epi32(_mm512_min_ps(high, _mm512_loadu_ps(from)));
+ALWAYS_INLINE __m512i steps_of(F v, F high) { return _mm512_cvtps_epi32(_mm512_min_ps(high, v)); }
+
+ALWAYS_INLINE __m512i words_of(F a, F b, const Grid& grid) {
+  return (__m512i)codes_of((Words)_mm512_packs_epi32(steps_of(a, grid.high), steps_of(b, grid.high)), grid);
 }
 
 ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid) {
-  const __m512i steps = _mm512_packs_epi32(steps_of(from, grid.high), steps_of(from + 16, grid.high));
-  const __m512i words = (__m512i)codes_of((Words)steps, grid);
+  const __m512i words = words_of(_mm512_loadu_ps(from), _mm512_loadu_ps(from + 16), grid);
   // Both packs work within quarters: restore the order of the groups of four.
-  typedef int Groups __attribute__((vector_size(64)));
   const Groups bytes = (Groups)_mm512_packus_epi16(words, words);
   put_codes((__m256i)__builtin_shufflevector(bytes, bytes, 0, 4, 8, 12, 1, 5, 9, 13), to, grid);
+}
+
+#define QUANTFACE_ENCODES_ROWS
+
+// Quarters of what the packs leave have a group of each row.
+ALWAYS_INLINE void encode_rows(const F* v, std::uint8_t* lines, const Grid& grid) {
+  const Groups codes = (Groups)_mm512_packus_epi16(words_of(v[0], v[1], grid), words_of(v[2], v[3], grid));
+  const auto put = [&](int row, auto groups) { __builtin_memcpy(lines + row * kLineBytes, &groups, sizeof groups); };
+  put(0, __builtin_shufflevector(codes, codes, 0, 4, 8, 12));
+  put(1, __builtin_shufflevector(codes, codes, 1, 5, 9, 13));
+  put(2, __builtin_shufflevector(codes, codes, 2, 6, 10, 14));
+  put(3, __builtin_shufflevector(codes, codes, 3, 7, 11, 15));
+}
+
+ALWAYS_INLINE void put_line(const std::uint8_t* line, std::uint8_t* to, const Grid& grid) {
+  for (int i = 0; i < kLineBytes; i += 32) {
+    __m256i codes;
+    __builtin_memcpy(&codes, line + i, sizeof codes);
+    put_codes(codes, to + i, grid);
+  }
 }
 
 ALWAYS_INLINE F larger(F a, F b) { return _mm512_max_ps(a, b); }

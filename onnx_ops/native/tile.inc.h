@@ -8,6 +8,9 @@
 //   half_to_float, float_to_half    16 values
 
 #include "factors.inc.h"
+#ifdef QUANTFACE_ENCODES_ROWS
+#include "last_factor.inc.h"
+#endif
 #include "transpose.inc.h"
 
 struct Tile {
@@ -202,11 +205,22 @@ struct Tile {
     }
   }
 
+  // Whether y gets whole lines of codes, just as the last factor leaves them.
+  bool writes_lines() const {
+    return is_code(r.y_type) && !r.y_channels_last && r.gain_out == nullptr && columns == r.tile &&
+           columns % kLineBytes == 0;
+  }
+
   // Passes `level` and later on rows base .. base + count - 1, while they are in the cache.
   void finish(int level, int base, int count) {
     if (level == r.plan.passes) return emit(base, count);
     const int radix = r.plan.radix[level], stride = count / radix;
     const std::ptrdiff_t step = row_of(base + stride) - row_of(base);
+#ifdef QUANTFACE_ENCODES_ROWS
+    if (level > 0 && stride == 1 && radix > 2 && writes_lines()) {
+      return last_factor(radix, row_of(base), step, columns, grid, static_cast<std::uint8_t*>(r.y) + at(base), r.pixels);
+    }
+#endif
     for (int j = 0; j < stride; ++j) {
       if (level == 0 && reads_in_place()) {
         first_factor(j, stride, step);
