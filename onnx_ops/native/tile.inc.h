@@ -79,6 +79,12 @@ struct Tile {
 
   static constexpr int kFetched = 2 * kLine;  // of a row at once, a part of every tile
 
+  // Whether the normalized x goes past the caches, in whole vectors. Where it takes the place of x they hold its lines.
+  bool streams_to(const float* y) const {
+    return r.grid.stream && r.normal->y != r.x && r.pixels % kWidth == 0 &&
+           reinterpret_cast<std::uintptr_t>(y) % sizeof(F) == 0;
+  }
+
   // The first factor of channels j, j + stride, ...: of x, which is normalized into y on the way where
   // it must be.
   void first_factor(int j, int stride, std::ptrdiff_t step) {
@@ -106,16 +112,19 @@ struct Tile {
     const float* offsets = c.offsets + image * r.plan.n + j;
     // All loads before the stores, whose addresses often have the same last 12 bits, which are what a CPU
     // first tells by whether a load reads what a store before it writes.
-    pass([&](int t, F* v) {
+    const auto normalize_by = [&](const auto& put) {
+      pass([&](int t, F* v) {
 #pragma GCC unroll 8
-      for (int i = 0; i < kFirstRadix; ++i) v[i] = load(x + i * far + t);
+        for (int i = 0; i < kFirstRadix; ++i) v[i] = load(x + i * far + t);
 #pragma GCC unroll 8
-      for (int i = 0; i < kFirstRadix; ++i) {
-        v[i] = normalized<true>(v[i], gains[i * stride], offsets[i * stride]);
-        store(y + i * far + t, v[i]);
-        v[i] *= gain[i];
-      }
-    });
+        for (int i = 0; i < kFirstRadix; ++i) {
+          v[i] = normalized<true>(v[i], gains[i * stride], offsets[i * stride]);
+          put(y + i * far + t, v[i]);
+          v[i] *= gain[i];
+        }
+      });
+    };
+    streams_to(y) ? normalize_by(stream) : normalize_by([](float* to, F v) { store(to, v); });
   }
 
   // The row of a channel becomes gain * what x is once it is normalized, which goes into y.
