@@ -17,6 +17,7 @@ CASES = [  # shape of x, groups
     ((1, 60, 45), 3),
     ((1, 1, 3, 300), 1),
     ((1, 64, 260, 257), 16),  # codes that are written past the caches
+    ((1, 64, 256, 272), 16),  # y too, whose rows are whole vectors
 ]
 
 
