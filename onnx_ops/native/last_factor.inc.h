@@ -2,6 +2,7 @@
 // sets that have
 //
 //   encode_rows     the codes of four vectors, in lines of the cache that follow each other
+//   put_line        such a line to y
 
 template <int R>
 void last_factor(const float* data, std::ptrdiff_t step, int columns, const Grid& grid, std::uint8_t* to,

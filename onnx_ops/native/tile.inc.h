@@ -19,9 +19,9 @@ struct Tile : TileInput {
   int order[kMaxSeed];
   const Grid grid;
 
-  Tile(const Rotation& rotation, void* scratch)
-      : TileInput(rotation, scratch_layout(rotation), static_cast<char*>(scratch)), grid(r.grid) {
-    codes = static_cast<std::uint8_t*>(scratch) + scratch_layout(r).codes;
+  Tile(const Rotation& rotation, const ScratchLayout& layout, char* scratch)
+      : TileInput(rotation, layout, scratch), grid(r.grid) {
+    codes = reinterpret_cast<std::uint8_t*>(scratch + layout.codes);
     const int q = r.plan.seed - 1;
     for (int i = 0; i < kMaxSeed; ++i) {
       order[i] = r.plan.transposed && i > 0 && i <= q ? (q - (i - 1)) % q + 1 : i;
@@ -157,7 +157,7 @@ struct Tile : TileInput {
 };
 
 void run_tiles(const Rotation& rotation, std::int64_t first, std::int64_t last, void* scratch) {
-  Tile tile(rotation, scratch);
+  Tile tile(rotation, scratch_layout(rotation), static_cast<char*>(scratch));
   for (std::int64_t index = first; index < last; ++index) tile.run(index);
   if (rotation.grid.stream) fence();
 }
