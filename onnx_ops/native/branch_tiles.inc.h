@@ -1,31 +1,5 @@
 // The branch's first factor by Winograd's tiles of kTile x kTile pixels. Included after branch_block.inc.h.
 
-// Columns first + i of one row of x, 0 outside of it, with room for whole vectors.
-ALWAYS_INLINE void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t count, float* to) {
-  std::int64_t i = 0;
-  for (; i < count && first + i < 0; ++i) to[i] = 0;
-  const std::int64_t inside = width - first < count ? width - first : count;
-  for (; i + kWidth <= inside; i += kWidth) store(to + i, load(row + first + i));
-  for (; i < count; i += kWidth) store(to + i, load_until(row + first + i, row + width));
-}
-
-// The same of a row each of whose values stands for two.
-void gather_twice(const float* row, std::int64_t width, std::int64_t first, std::int64_t count, float* to) {
-  constexpr std::make_integer_sequence<int, kWidth> kAll{};
-  for (std::int64_t i = 0; i < count;) {
-    const std::int64_t at = first + i;
-    if (at >= 0 && at % 2 == 0 && i + 2 * kWidth <= count &&
-        at + 2 * kWidth <= 2 * width) {
-      const F values = load(row + at / 2);
-      store(to + i, every_value_twice<0>(values, kAll));
-      store(to + i + kWidth, every_value_twice<kWidth / 2>(values, kAll));
-      i += 2 * kWidth;
-    } else {
-      to[i++] = at < 0 || at >= 2 * width ? 0 : row[at / 2];
-    }
-  }
-}
-
 template <int kVectors, int kTile>
 struct TileBranch : BranchBlock {
   static constexpr int kRanks = kVectors * kWidth, kPixels = kTaken<kVectors>, kFewPixels = few(kPixels);
@@ -40,6 +14,7 @@ struct TileBranch : BranchBlock {
   static constexpr std::int64_t kZeros = -1, kAgain = -2;  // beyond the image; what the row before has
 
   float* lines;  // (tile + 3, branch_line): zeros, then copies of rows of x
+  float* down;   // (positions, depth, ranks): weights of some channels, transformed here
   I ends;        // lanes of the last tile of each row, where several rows of a narrow image share a vector
   Run runs[kBranchPixels];
   int run_count = 0;
@@ -47,44 +22,82 @@ struct TileBranch : BranchBlock {
   TileBranch(const ConvCall& call, void* scratch) : BranchBlock(call, scratch) {
     const BranchScratch layout = branch_scratch(call);
     lines = reinterpret_cast<float*>(static_cast<char*>(scratch) + layout.rows);
+    down = reinterpret_cast<float*>(static_cast<char*>(scratch) + layout.down);
     // What vanishes is not written.
     if (plan.paired) __builtin_memset(sums, 0, layout.rows - layout.sums);
     // Lanes of no tile are computed too: what lay here could be denormal numbers, which take a CPU 100 cycles each.
-    __builtin_memset(lines, 0, layout.bytes - layout.rows);
+    __builtin_memset(lines, 0, layout.down - layout.rows);
     for (int t = 0; t < kWidth; ++t) ends[t] = (t + 1) % columns == 0;
   }
 
   void run(std::int64_t item) {
-    start(item);
+    start(item / c.low_parts);
     find_runs();
-    for (int block = 0; block < plan.rank_blocks; ++block) run_ranks(block);
+    if (c.low_parts > 1) return run_part(item % c.low_parts);
+    for (int block = 0; block < plan.rank_blocks; ++block) {
+      run_channels(block, 0, g.channels, sums);
+      finish_tiles(block);
+    }
   }
 
-  void run_ranks(int block) {
-    for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
-      const int depth = depth_at(channel);
-      transform(channel, depth);
-      for (int p = 0; p < kPositions; ++p) {
-        if (!vanishes(plan, p, kEdge)) multiply(block, p, channel, depth, channel > 0);
+  // Some of the channels; the last task to come so far adds up all of them.
+  void run_part(std::int64_t part) {
+    const std::int64_t first = g.channels * part / c.low_parts, last = g.channels * (part + 1) / c.low_parts;
+    for (int block = 0; block < plan.rank_blocks; ++block) run_channels(block, first, last, part_sums(part, block));
+    if (__atomic_sub_fetch(c.parts_left, 1, __ATOMIC_ACQ_REL) > 0) return;
+    for (int block = 0; block < plan.rank_blocks; ++block) {
+      join_parts(block);
+      finish_tiles(block);
+    }
+  }
+
+  float* part_sums(std::int64_t part, int block) const {
+    return c.parts + (part * plan.rank_blocks + block) * kPositions * c.low_block * kRanks;
+  }
+
+  void join_parts(int block) {
+    for (int p = 0; p < kPositions; ++p) {
+      if (vanishes(plan, p, kEdge)) continue;
+      const std::int64_t first = p * c.low_block * kRanks;
+      for (std::int64_t i = first; i < first + count * kRanks; i += kWidth) {
+        F sum = load(part_sums(0, block) + i);
+        for (int part = 1; part < c.low_parts; ++part) sum += load(part_sums(part, block) + i);
+        store(sums + i, sum);
       }
     }
-    finish_tiles(block);
+  }
+
+  // Channels first to last - 1, whose products go to `to` as `sums` has them.
+  void run_channels(int block, std::int64_t first, std::int64_t last, float* to) {
+    const std::int64_t most = tile_channels(c);
+    for (std::int64_t channel = first; channel < last; channel += most) {
+      const int depth = static_cast<int>(last - channel < most ? last - channel : most);
+      transform(channel, depth);
+      if (transforms_down(c)) {
+        transform_taps<kRanks>(plan.down_taps + (block * g.channels + channel) * 9 * kRanks, depth, down);
+      }
+      for (int p = 0; p < kPositions; ++p) {
+        if (!vanishes(plan, p, kEdge)) multiply(weights_of(block, p, channel, depth), p, depth, channel > first, to);
+      }
+    }
+  }
+
+  const float* weights_of(int block, int position, std::int64_t channel, int depth) const {
+    if (transforms_down(c)) return down + std::int64_t{position} * depth * kRanks;
+    return plan.down + ((std::int64_t{block} * kPositions + position) * g.channels + channel) * kRanks;
   }
 
   // The products of `position`, which are added to those of other channels or not.
-  void multiply(int block, int position, std::int64_t channel, int depth, bool adds) {
-    const std::int64_t at =
-        (std::int64_t{block} * plan.branch_positions + position) * g.channels + channel;
-    const float* weights = plan.down + at * kRanks;
+  void multiply(const float* weights, int position, int depth, bool adds, float* to) {
     std::int64_t t = 0;
-    for (; t + kPixels <= count; t += kPixels) multiply_tiles<kPixels>(position, t, depth, weights, adds);
-    for (; t < count; t += kFewPixels) multiply_tiles<kFewPixels>(position, t, depth, weights, adds);
+    for (; t + kPixels <= count; t += kPixels) multiply_tiles<kPixels>(position, t, depth, weights, adds, to);
+    for (; t < count; t += kFewPixels) multiply_tiles<kFewPixels>(position, t, depth, weights, adds, to);
   }
 
   template <int kCount>
-  void multiply_tiles(int position, std::int64_t first, int depth, const float* weights, bool adds) {
+  void multiply_tiles(int position, std::int64_t first, int depth, const float* weights, bool adds, float* to) {
     float_product<kVectors, kCount>(values + position * branch_plane(c) + first, c.low_block, 1, depth, weights,
-                                    adds ? 1 : 0, sums + (position * c.low_block + first) * kRanks);
+                                    adds ? 1 : 0, to + (position * c.low_block + first) * kRanks);
   }
 
   void find_runs() {

@@ -149,6 +149,9 @@ void pack_down(const float* down, ConvPlan* plan) {
   for (std::int64_t r = 0; r < plan->rank; ++r) {
     for (std::int64_t c = 0; c < g.channels; ++c) {
       const float* from = down + (r * g.channels + c) * taps;
+      for (int i = 0; i < taps && plan->down_taps != nullptr; ++i) {
+        plan->down_taps[((r / plan->ranks * g.channels + c) * taps + i) * plan->ranks + r % plan->ranks] = from[i];
+      }
       float u[36];
       if (plan->branch_tile > 1) {
         transform_down(from, plan->branch_tile, u);
@@ -196,7 +199,9 @@ bool make_conv_plan(const Kernels& kernels, const ConvConstants& constants, Conv
          allocate(&plan->offset, plan->linear ? filters : 0) &&
          allocate(&plan->up, filters * plan->rank) &&
          allocate(&plan->down, std::int64_t{plan->rank_blocks} * plan->branch_positions *
-                                   g.channels * plan->ranks);
+                                   g.channels * plan->ranks) &&
+         (plan->branch_tile < 4 || plan->rank == 0 ||
+          allocate(&plan->down_taps, std::int64_t{plan->rank_blocks} * 9 * g.channels * plan->ranks));
   if (made) {
     set_constants(kernels, constants, weights, plan);
     pack_down(constants.down, plan);
@@ -215,8 +220,9 @@ void free_conv_plan(ConvPlan* plan) {
   std::free(plan->offset);
   std::free(plan->up);
   std::free(plan->down);
+  std::free(plan->down_taps);
   plan->bias = nullptr;
-  plan->multiplier = plan->offset = plan->up = plan->down = nullptr;
+  plan->multiplier = plan->offset = plan->up = plan->down = plan->down_taps = nullptr;
 }
 
 bool keeps_weights(const ConvPlan& plan) {

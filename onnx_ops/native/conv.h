@@ -105,6 +105,7 @@ struct ConvPlan {
   int ranks = 0;      // of one block of the branch's first factor: lanes of one vector, or of two
   int rank_blocks = 0;
   float* down = nullptr;              // (rank_blocks, positions, channels, ranks)
+  float* down_taps = nullptr;         // (rank_blocks, channels, 9, ranks), of tiles of 4x4 pixels
 };
 
 static constexpr int tile_positions(int edge) { return edge == 4 ? 46 : 16; }
@@ -161,6 +162,7 @@ struct ConvCall {
   const ConvForm* form = nullptr;  // of the plan's
   std::int64_t images = 0, height = 0, width = 0, out_height = 0, out_width = 0;
   std::int64_t padded_width = 0, padded_channels = 0;
+  std::int64_t pad_lines = 1;                             // rows that one task pads
   std::int64_t slab_rows = 0;                             // at most
   std::int64_t image = 0, row = 0, rows = 0;              // the slab, its first row and how many
   std::int64_t padded_rows = 0;                           // of its input
@@ -179,6 +181,9 @@ struct ConvCall {
   std::int64_t low_row = 0;
   std::int64_t low_block = 0, low_blocks = 0;  // pixels or tiles of the slab
   bool joins_branch = false;  // whether a linear layer's blocks compute it for their own rows, low_block of them
+  int low_parts = 1;          // parts of the channels that tasks share where the branch's tiles are one block
+  float* parts = nullptr;     // parts_bytes, their sums: (low_parts, rank_blocks, positions, low_block, ranks)
+  int* parts_left = nullptr;  // the task that takes it to 0 adds them up
 };
 
 // Output sizes; false where the window does not fit. No slab is larger than the first one.
@@ -187,8 +192,9 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call);
 void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, ConvCall* call);
 std::size_t padded_bytes(const ConvCall& call);  // of the slab; 0 if products read the codes
 std::size_t low_bytes(const ConvCall& call);
+std::size_t parts_bytes(const ConvCall& call);  // 0 of one part
 std::size_t band_bytes(const ConvCall& call);  // 0 if the form has weights
-std::int64_t pad_items(const ConvCall& call);   // padded rows
+std::int64_t pad_items(const ConvCall& call);   // pad_lines rows; of a linear layer one
 std::int64_t branch_items(const ConvCall& call);
 std::int64_t conv_items(const ConvCall& call);
 std::int64_t expand_items(const ConvCall& call);
@@ -229,10 +235,10 @@ static inline ConvScratch conv_scratch(const ConvCall& call, int outputs) {
 
 // Offsets in bytes into the branch's scratch.
 struct BranchScratch {
-  std::size_t sums, rows, bytes;
+  std::size_t sums, rows, down, bytes;
 };
 
-constexpr int kBranchChannels = 32;  // taken at once
+constexpr int kBranchChannels = 32;  // taken at once; more where a block has fewer tiles
 constexpr int kBranchGathered = 32;  // floats of one channel gathered for a tap, at most
 
 // Floats in a row of x under a run of tiles, with room for whole vectors, and for two more of what lies beyond it: an
@@ -241,9 +247,20 @@ static inline std::int64_t branch_line(const ConvCall& call) {
   return call.plan->branch_tile * (call.low_block + 16) + 80;
 }
 
+// Channels whose tiles are transformed at once.
+static inline std::int64_t tile_channels(const ConvCall& call) {
+  return kBranchChannels * kBranchPixels / (call.plan->branch_tile * call.low_block);
+}
+
 // Floats of one position, with room for what a whole vector writes beyond the last tile.
 static inline std::int64_t branch_plane(const ConvCall& call) {
-  return kBranchChannels * call.low_block + 16;
+  return tile_channels(call) * call.low_block + 16;
+}
+
+// Whether tasks transform the branch's weights: for one block of tiles, bringing four times as many from memory would
+// take longer.
+static inline bool transforms_down(const ConvCall& call) {
+  return call.plan->down_taps != nullptr && call.low_blocks == 1;
 }
 
 static inline BranchScratch branch_scratch(const ConvCall& call) {
@@ -254,7 +271,11 @@ static inline BranchScratch branch_scratch(const ConvCall& call) {
   BranchScratch layout{};
   layout.sums = positions * static_cast<std::size_t>(values) * sizeof(float);
   layout.rows = layout.sums + positions * pixels * static_cast<std::size_t>(call.plan->ranks) * sizeof(float);
-  layout.bytes = layout.rows + static_cast<std::size_t>((tile + 3) * branch_line(call)) * sizeof(float);
+  layout.down = layout.rows + static_cast<std::size_t>((tile + 3) * branch_line(call)) * sizeof(float);
+  layout.bytes = layout.down;
+  if (transforms_down(call)) {
+    layout.bytes += positions * static_cast<std::size_t>(tile_channels(call) * call.plan->ranks) * sizeof(float);
+  }
   return layout;
 }
 

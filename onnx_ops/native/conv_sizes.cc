@@ -14,6 +14,8 @@ constexpr std::int64_t kTransformedBytes = 320 << 10;
 constexpr std::int64_t kFewWeights = 64 << 10;  // of a linear layer: its blocks are half as large
 constexpr std::int64_t kRowsOfWeights = 6;
 constexpr std::int64_t kSlabStep = 4;  // rows of the largest tiles
+constexpr std::int64_t kPartChannels = 32;
+constexpr int kMostParts = 4;
 
 // Blocks of at most `most` pixels, whole rounds of `rows` and about alike.
 void share(std::int64_t pixels, std::int64_t most, std::int64_t rows, std::int64_t* block,
@@ -83,6 +85,8 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   c.tile_rows = (c.rows + edge - 1) / edge;
   c.tile_columns = (c.out_width + edge - 1) / edge;
   if (edge > 1) c.padded_rows = edge * c.tile_rows + 2;
+  const std::int64_t line = std::max(kLineBytes / std::max(c.width, std::int64_t{1}), std::int64_t{1}) * g.upsample;
+  c.pad_lines = std::max(line, (c.padded_rows + kItems - 1) / kItems);
   const bool matrices = c.form->depth > 0;
   std::int64_t most = matrices ? kMatrixPixels : kBlockPixels / edge;
   if (plan.linear && !matrices && plan.blocks * block_bytes(*c.form) <= kFewWeights) most /= 2;
@@ -93,6 +97,10 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   const std::int64_t rows = (c.rows + plan.branch_tile - 1) / plan.branch_tile;
   const std::int64_t columns = (c.out_width + plan.branch_tile - 1) / plan.branch_tile;
   share(rows * columns, kBranchPixels / plan.branch_tile, kernels.conv.lanes, &c.low_block, &c.low_blocks);
+  const bool shares = plan.branch_tile > 1 && c.low_blocks == 1 && c.rows == c.out_height;
+  for (c.low_parts = 1; shares && c.low_parts < kMostParts && 2 * c.low_parts * kPartChannels <= g.channels;) {
+    c.low_parts *= 2;
+  }
   c.first = 0;
   c.band = plan.blocks;
   if (c.form->weights == nullptr) {
@@ -118,13 +126,18 @@ std::size_t low_bytes(const ConvCall& c) {
   return static_cast<std::size_t>(c.rows * c.out_width * c.low_row) * sizeof(float);
 }
 
+std::size_t parts_bytes(const ConvCall& c) {
+  if (c.low_parts == 1 || c.plan->rank == 0) return 0;
+  return static_cast<std::size_t>(c.low_parts * c.plan->branch_positions * c.low_block * c.low_row) * sizeof(float);
+}
+
 std::int64_t branch_items(const ConvCall& c) {
-  return c.plan->rank == 0 || c.joins_branch ? 0 : c.low_blocks;
+  return c.plan->rank == 0 || c.joins_branch ? 0 : c.low_blocks * c.low_parts;
 }
 
 std::int64_t pad_items(const ConvCall& c) {
   if (padded_bytes(c) == 0) return 0;
-  return c.plan->linear ? c.width : c.padded_rows;
+  return c.plan->linear ? c.width : (c.padded_rows + c.pad_lines - 1) / c.pad_lines;
 }
 
 std::int64_t conv_items(const ConvCall& c) { return c.blocks * c.groups; }

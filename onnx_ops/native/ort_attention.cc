@@ -68,7 +68,7 @@ OrtStatus* compute_floats(const Kernel& kernel, const OrtKernelContext* context,
   const std::int64_t heads = call->images * call->heads, keys = heads * call->padded_keys() * call->depth;
   const std::int64_t values = heads * call->keys * call->padded_depth();
   const Memory memory(kernel, sizeof(float) * static_cast<std::size_t>(keys + values));
-  if (memory.data == nullptr) return out_of_memory(kernel.api);
+  if (memory.missing) return out_of_memory(kernel.api);
   call->packed_key = static_cast<float*>(memory.data);
   call->packed_value = call->packed_key + keys;
   const Work<AttentionCall> work = {*call, kernels.pack, kernels.run};
@@ -89,7 +89,7 @@ OrtStatus* compute_integers(const Kernel& kernel, const OrtKernelContext* contex
   const std::int64_t blocks = heads * ((sizes.queries + kernels.queries - 1) / kernels.queries);
   const Memory memory(kernel, static_cast<std::size_t>(keys + values) +
                       sizeof(float) * static_cast<std::size_t>(2 * (tokens + columns)));
-  if (memory.data == nullptr) return out_of_memory(kernel.api);
+  if (memory.missing) return out_of_memory(kernel.api);
   call.key_step = static_cast<float*>(memory.data);
   call.start = reinterpret_cast<std::int32_t*>(call.key_step + tokens);
   call.key = reinterpret_cast<std::int8_t*>(call.start + tokens);

@@ -3,6 +3,8 @@
 // that are not, and large ones of four bits, of which nothing is kept but ONNX Runtime's own tensor.
 #include "ort_conv.h"
 
+#include <algorithm>
+
 namespace quantface {
 namespace {
 
@@ -72,10 +74,20 @@ struct Work {
   const Kernels& kernels;
 };
 
-template <auto kPhase>
-void run_phase(const void* data, std::int64_t first, std::int64_t last, void* scratch) {
+// What reads the layer's inputs: blocks of the branch and rows of codes. They are mixed, so that who takes the first half
+// of both, as ONNX Runtime's threads do, finds the upper half of the image in its caches again.
+void run_inputs(const void* data, std::int64_t first, std::int64_t last, void* scratch) {
   const Work& work = *static_cast<const Work*>(data);
-  (work.kernels.conv.*kPhase)(work.call, first, last, scratch);
+  const ConvKernels& kernels = work.kernels.conv;
+  const std::int64_t branch = branch_items(work.call), items = branch + pad_items(work.call);
+  const std::int64_t begin = (first * branch + items - 1) / items, end = (last * branch + items - 1) / items;
+  if (begin < end) kernels.branch(work.call, begin, end, scratch);
+  if (first - begin < last - end) kernels.pad(work.call, first - begin, last - end, scratch);
+}
+
+void run_blocks(const void* data, std::int64_t first, std::int64_t last, void* scratch) {
+  const Work& work = *static_cast<const Work*>(data);
+  work.kernels.conv.run(work.call, first, last, scratch);
 }
 
 void run_expand(const void* data, std::int64_t first, std::int64_t last, void*) {
@@ -88,17 +100,17 @@ OrtStatus* run_slab(const ConvKernel& kernel, const OrtKernelContext* context, v
   const Api& api = kernel.api;
   const ConvPlan& plan = *call->plan;
   const Work work = {*call, *kernel.kernels};
-  RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::pad>, pad_items(*call),
-                            1, threads));
-  RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::branch>,
-                            branch_items(*call), branch_scratch(*call).bytes, threads));
+  int parts_left = call->low_parts;
+  call->parts_left = &parts_left;
+  RETURN_IF_ERROR(run_items(api, context, &work, run_inputs, branch_items(*call) + pad_items(*call),
+                            branch_scratch(*call).bytes, threads));
   call->weights = call->form->weights == nullptr ? static_cast<std::int8_t*>(band) : call->form->weights;
   for (const int most = call->band; call->first < plan.blocks; call->first += most) {
     if (call->band > plan.blocks - call->first) call->band = plan.blocks - call->first;
     if (call->form->weights == nullptr) {
       RETURN_IF_ERROR(run_items(api, context, &work, run_expand, expand_items(*call), 1, threads));
     }
-    RETURN_IF_ERROR(run_items(api, context, &work, run_phase<&ConvKernels::run>, conv_items(*call),
+    RETURN_IF_ERROR(run_items(api, context, &work, run_blocks, conv_items(*call),
                               conv_scratch(*call, plan.outputs).bytes, threads));
   }
   return nullptr;
@@ -106,12 +118,14 @@ OrtStatus* run_slab(const ConvKernel& kernel, const OrtKernelContext* context, v
 
 OrtStatus* run_conv(const ConvKernel& kernel, const OrtKernelContext* context, ConvCall* call) {
   const Api& api = kernel.api;
-  const Memory padded(kernel, padded_bytes(*call) + 64), low(kernel, low_bytes(*call) + 64);
-  const Memory band(kernel, band_bytes(*call) + 64);
-  if (padded.data == nullptr || low.data == nullptr || band.data == nullptr) return out_of_memory(api);
+  const auto room = [](std::size_t bytes) { return bytes == 0 ? 0 : bytes + kLineBytes; };  // vectors read beyond
+  const Memory padded(kernel, room(padded_bytes(*call))), low(kernel, room(low_bytes(*call)));
+  const Memory band(kernel, room(band_bytes(*call))), parts(kernel, parts_bytes(*call));
+  if (padded.missing || low.missing || band.missing || parts.missing) return out_of_memory(api);
   call->padded = static_cast<std::uint8_t*>(padded.data);
   call->pixels = pad_items(*call) > 0 ? call->padded : call->codes;
   call->low = static_cast<float*>(low.data);
+  call->parts = static_cast<float*>(parts.data);
   const ConvGeometry& g = call->plan->geometry;
   const std::int64_t outputs = call->images * call->out_height * call->out_width * g.filters;
   const bool threads = outputs * g.channels * g.kernel[0] * g.kernel[1] > kInlineProducts;

@@ -142,7 +142,7 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   set_images(kernel, x.shape, axis, &r);
   const std::size_t gains_bytes = 2 * sizeof(float) * static_cast<std::size_t>(n);
   const Memory memory(kernel, gains_bytes + moments_bytes(norm));
-  if (memory.data == nullptr) return out_of_memory(api);
+  if (memory.missing) return out_of_memory(api);
   float* gains = static_cast<float*>(memory.data);
   set_gains(d.as<float>(), static_cast<double>(r.grid.scale), gains, &r);
   if (kernel.normalize) {

@@ -100,8 +100,11 @@ struct KernelBase {
 struct Memory {
   const Arena& arena;
   void* data;
+  bool missing;
 
-  Memory(const KernelBase& kernel, std::size_t bytes) : arena(kernel.arena), data(arena.take(bytes)) {}
+  // None for no bytes.
+  Memory(const KernelBase& kernel, std::size_t bytes)
+      : arena(kernel.arena), data(bytes == 0 ? nullptr : arena.take(bytes)), missing(bytes > 0 && data == nullptr) {}
   Memory(const Memory&) = delete;
   ~Memory() { arena.give(data); }
 };

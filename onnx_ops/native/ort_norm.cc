@@ -87,7 +87,7 @@ OrtStatus* compute(void* self, OrtKernelContext* context) {
   if (y == nullptr || x.shape.count() == 0) return nullptr;
   call.y = static_cast<float*>(y);
   const Memory memory(kernel, moments_bytes(call));
-  if (memory.data == nullptr) return out_of_memory(api);
+  if (memory.missing) return out_of_memory(api);
   set_moments(static_cast<float*>(memory.data), &call);
   return run_all(api, context, {call, kernel.kernels->norm.run});
 }

@@ -1,4 +1,4 @@
-// Winograd's transforms of float tiles, kWidth tiles in a vector. Included after linear.inc.h.
+// Winograd's transforms of float tiles, kWidth tiles in a vector, and of their weights. Included after linear.inc.h.
 
 // Every second value of a and b, beginning with value kFirst, within quarters of 16 bytes.
 template <int kFirst, int... N>
@@ -36,6 +36,18 @@ ALWAYS_INLINE void transform_input(const F (&d)[6], F (&v)[6]) {
   v[3] = e + 2.0f * f;
   v[4] = e - 2.0f * f;
   v[5] = d[5] - 5.0f * d[3] + 4.0f * d[1];
+}
+
+// The same of the taps', G of F(4, 3).
+ALWAYS_INLINE void transform_taps(const F (&g)[3], F (&u)[6]) {
+  const F outer = (g[0] + g[2]) * (-1 / 6.0f), middle = g[1] * (1 / 6.0f);
+  const F far = g[0] * (1 / 24.0f) + g[2] * (1 / 6.0f), near = g[1] * (1 / 12.0f);
+  u[0] = g[0] * 0.25f;
+  u[1] = outer - middle;
+  u[2] = outer + middle;
+  u[3] = far + near;
+  u[4] = far - near;
+  u[5] = g[2];
 }
 
 // The same of the output's, A^T.
@@ -89,4 +101,56 @@ ALWAYS_INLINE void shared_columns(const F* beyond, I ends, F (&d)[kEdge]) {
   shared_columns(F{}, d);
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) d[kEdge - 2 + i] = ends != 0 ? beyond[i] : d[kEdge - 2 + i];
+}
+
+// U = G g G^T of the nine taps of `depth` channels, (depth, 9, kRanks), for tiles of 4x4 pixels: (36, depth, kRanks).
+template <int kRanks>
+void transform_taps(const float* taps, int depth, float* to) {
+  for (int k = 0; k < depth; ++k, taps += 9 * kRanks, to += kRanks) {
+    for (int f = 0; f < kRanks; f += kWidth) {
+      F half[6][3];
+#pragma GCC unroll 3
+      for (int j = 0; j < 3; ++j) {
+        F column[3], u[6];
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; ++i) column[i] = load(taps + (3 * i + j) * kRanks + f);
+        transform_taps(column, u);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; ++i) half[i][j] = u[i];
+      }
+#pragma GCC unroll 6
+      for (int i = 0; i < 6; ++i) {
+        F u[6];
+        transform_taps(half[i], u);
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; ++j) store(to + (6 * i + j) * depth * kRanks + f, u[j]);
+      }
+    }
+  }
+}
+
+// Columns first + i of one row of x, 0 outside of it, with room for whole vectors.
+ALWAYS_INLINE void gather(const float* row, std::int64_t width, std::int64_t first, std::int64_t count, float* to) {
+  std::int64_t i = 0;
+  for (; i < count && first + i < 0; ++i) to[i] = 0;
+  const std::int64_t inside = width - first < count ? width - first : count;
+  for (; i + kWidth <= inside; i += kWidth) store(to + i, load(row + first + i));
+  for (; i < count; i += kWidth) store(to + i, load_until(row + first + i, row + width));
+}
+
+// The same of a row each of whose values stands for two.
+void gather_twice(const float* row, std::int64_t width, std::int64_t first, std::int64_t count, float* to) {
+  constexpr std::make_integer_sequence<int, kWidth> kAll{};
+  for (std::int64_t i = 0; i < count;) {
+    const std::int64_t at = first + i;
+    if (at >= 0 && at % 2 == 0 && i + 2 * kWidth <= count &&
+        at + 2 * kWidth <= 2 * width) {
+      const F values = load(row + at / 2);
+      store(to + i, every_value_twice<0>(values, kAll));
+      store(to + i + kWidth, every_value_twice<kWidth / 2>(values, kAll));
+      i += 2 * kWidth;
+    } else {
+      to[i++] = at < 0 || at >= 2 * width ? 0 : row[at / 2];
+    }
+  }
 }
