@@ -31,9 +31,7 @@ struct ConvOutput {
   };
 
   // Whether whole vectors go past the caches to rows of y that begin at `y`, `row` floats apart.
-  bool streams_to(const float* y, std::int64_t row) const {
-    return c.streams && reinterpret_cast<std::uintptr_t>(y) % sizeof(F) == 0 && row % kWidth == 0;
-  }
+  bool streams_to(const float* y, std::int64_t row) const { return c.streams && can_stream(y, row); }
 
   // Writes y_scale * step + up @ low of `pixels` pixels, those of the slab from `pixel` on, channels first. Steps of a
   // vector of filters from f on are steps_of(f)(at), with kOutputs from one pixel to the next; `rows` has room for them.

@@ -22,6 +22,11 @@ ALWAYS_INLINE F load(const float* p) { return load_as<F>(p); }
 
 ALWAYS_INLINE void store(float* p, F v) { store_as(p, v); }
 
+// Whether whole vectors may `stream` to rows of which the first begins at `to`, `row` floats apart.
+ALWAYS_INLINE bool can_stream(const float* to, std::int64_t row) {
+  return reinterpret_cast<std::uintptr_t>(to) % sizeof(F) == 0 && row % kWidth == 0;
+}
+
 ALWAYS_INLINE F absolute(F v) { return (F)((I)v & 0x7FFFFFFF); }
 
 // What lies from p on, zeros from `end` on.
