@@ -8,10 +8,6 @@ void run_branch_blocks(const ConvCall& call, std::int64_t first, std::int64_t la
 
 template <int kVectors>
 void run_branch_of(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
-  if (call.plan->linear) {
-    const std::int64_t end = last * call.low_block;
-    return project_lines<kVectors>(call, first * call.low_block, end < call.width ? end : call.width);
-  }
   switch (call.plan->branch_tile) {
     case 1: return run_branch_blocks<TapBranch<kVectors>>(call, first, last, scratch);
     case 2: return run_branch_blocks<TileBranch<kVectors, 2>>(call, first, last, scratch);
@@ -20,6 +16,10 @@ void run_branch_of(const ConvCall& call, std::int64_t first, std::int64_t last, 
 }
 
 void run_branch(const ConvCall& call, std::int64_t first, std::int64_t last, void* scratch) {
+  if (call.plan->linear) {
+    const std::int64_t begin = first * call.low_block, end = last * call.low_block;
+    return project_lines(call, begin, end < call.width ? end : call.width, call.low + begin * call.low_row);
+  }
   const auto run = call.plan->ranks == kWidth ? run_branch_of<1> : run_branch_of<2>;
   run(call, first, last, scratch);
 }

@@ -177,10 +177,10 @@ struct ConvCall {
   bool streams = false;                 // whether whole vectors of y go past the caches
   std::uint8_t* padded = nullptr;       // padded_bytes, aligned to 64: codes, channels last
   const std::uint8_t* pixels = nullptr; // what products read: padded, or a linear layer's codes
-  float* low = nullptr;                 // (rows, out_width, low_row): down * x
+  float* low = nullptr;                 // low_bytes, (rows, out_width, low_row): down * x
   std::int64_t low_row = 0;
   std::int64_t low_block = 0, low_blocks = 0;  // pixels or tiles of the slab
-  bool joins_branch = false;  // whether a linear layer's blocks compute it for their own rows, low_block of them
+  bool joins_branch = false;  // whether a linear layer's blocks compute it for their own rows, in their scratch
   int low_parts = 1;          // parts of the channels that tasks share where the branch's tiles are one block
   float* parts = nullptr;     // parts_bytes, their sums: (low_parts, rank_blocks, positions, low_block, ranks)
   int* parts_left = nullptr;  // the task that takes it to 0 adds them up
@@ -191,7 +191,7 @@ bool set_conv_sizes(const Kernels& kernels, ConvCall* call);
 // The slab that begins at `row` of `image`, its blocks and its input.
 void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, ConvCall* call);
 std::size_t padded_bytes(const ConvCall& call);  // of the slab; 0 if products read the codes
-std::size_t low_bytes(const ConvCall& call);
+std::size_t low_bytes(const ConvCall& call);  // 0 where blocks compute it themselves
 std::size_t parts_bytes(const ConvCall& call);  // 0 of one part
 std::size_t band_bytes(const ConvCall& call);  // 0 if the form has weights
 std::int64_t pad_items(const ConvCall& call);   // pad_lines rows; of a linear layer one
@@ -214,7 +214,7 @@ static inline std::int64_t sums_of_tile(const ConvForm& form) {
 
 // Offsets in bytes into a task's scratch. Static, as scratch_layout in kernels.h.
 struct ConvScratch {
-  std::size_t transformed, sums, steps, bytes;
+  std::size_t transformed, sums, steps, low, bytes;
 };
 
 static inline ConvScratch conv_scratch(const ConvCall& call, int outputs) {
@@ -229,7 +229,9 @@ static inline ConvScratch conv_scratch(const ConvCall& call, int outputs) {
                   static_cast<std::size_t>((form.positions * call.block_pixels * tile + 63) / 64 * 64);
   }
   layout.steps = layout.sums + rows * static_cast<std::size_t>(sums_of_tile(form)) * sizeof(std::int32_t);
-  layout.bytes = layout.steps + edge * edge * rows * sizeof(float);
+  layout.low = layout.steps + edge * edge * rows * sizeof(float);
+  layout.bytes = layout.low;
+  if (call.joins_branch) layout.bytes += static_cast<std::size_t>(call.block_pixels * call.low_row) * sizeof(float);
   return layout;
 }
 

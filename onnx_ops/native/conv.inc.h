@@ -6,6 +6,7 @@ struct ConvBlock : ConvOutput {
   std::uint8_t* transformed;   // (positions, block_pixels, tile_bytes)
   std::int32_t* sums;          // (block_pixels, positions + gap or 1, kOutputs)
   float* steps;                // (edge, pixels, kOutputs): codes less their zero point; y of less than a block
+  float* low;                  // (block_pixels, low_row): of a linear layer that joins its branch
   std::int64_t begin = 0, count = 0;  // pixels or tiles of this block
   int tap_count = 0, steps_of_tap;      // taps of a row are one where their codes lie side by side
   std::ptrdiff_t taps[kMaxTaps];
@@ -24,6 +25,7 @@ struct ConvBlock : ConvOutput {
     transformed = reinterpret_cast<std::uint8_t*>(base + layout.transformed);
     sums = reinterpret_cast<std::int32_t*>(base + layout.sums);
     steps = reinterpret_cast<float*>(base + layout.steps);
+    low = reinterpret_cast<float*>(base + layout.low);
     const bool joined = c.padded_channels == 4 * plan.steps && (kShortRun == 0 || form.sums != Sums::kShort);
     const std::int64_t width = joined ? 1 : plan.geometry.kernel[1];
     steps_of_tap = plan.steps * static_cast<int>(plan.geometry.kernel[1] / width);
@@ -43,7 +45,7 @@ struct ConvBlock : ConvOutput {
     const int last = static_cast<int>(c.first + c.band * (group + 1) / c.groups);
     switch (form.edge) {
       case 1:
-        if (c.joins_branch) run_branch(c, block, block + 1, nullptr);
+        if (c.joins_branch) project_lines(c, begin, begin + count, low);
         run_pixels(first, last);
         break;
       case 2: run_tiles<2>(block, first, last); break;
@@ -226,7 +228,8 @@ struct ConvBlock : ConvOutput {
       float* to = y + (p + r) * row + v * kWidth;
       streams ? stream(to, value) : store_some(to, value, found - v * kWidth);
     };
-    float_rows<kVectors, kOutputs>(c.low + (begin + p) * c.low_row, 1, c.low_row, plan.rank, plan.up + filter * plan.rank,
+    const float* line = c.joins_branch ? low : c.low + begin * c.low_row;
+    float_rows<kVectors, kOutputs>(line + p * c.low_row, 1, c.low_row, plan.rank, plan.up + filter * plan.rank,
                   put, rows);
   }
 };

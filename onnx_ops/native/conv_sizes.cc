@@ -110,7 +110,6 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   const std::int64_t wanted = (kItems + c.blocks - 1) / c.blocks;
   c.joins_branch = plan.linear && c.blocks >= kFewItems && c.band == plan.blocks;
   c.groups = c.joins_branch ? 1 : wanted < c.band ? wanted : c.band;
-  if (c.joins_branch) c.low_block = c.block_pixels;
 }
 
 std::size_t band_bytes(const ConvCall& c) {
@@ -123,6 +122,7 @@ std::size_t padded_bytes(const ConvCall& c) {
 }
 
 std::size_t low_bytes(const ConvCall& c) {
+  if (c.joins_branch) return 0;
   return static_cast<std::size_t>(c.rows * c.out_width * c.low_row) * sizeof(float);
 }
 

@@ -11,24 +11,29 @@ void pad_lines(const ConvCall& c, std::int64_t first, std::int64_t last) {
   }
 }
 
-// down @ x of kCount rows.
+// down @ x of kCount rows of x, the first of them `row`, in rows of `low`.
 template <int kVectors, int kCount>
-void project_some(const ConvCall& c, std::int64_t row) {
+void project_some(const ConvCall& c, std::int64_t row, float* low) {
   constexpr int kRanks = kVectors * kWidth;
   const std::int64_t channels = c.plan->geometry.channels;
   for (std::int64_t block = 0; block < c.plan->rank_blocks; ++block) {
     float_product<kVectors, kCount>(c.x + row * channels, 1, channels, static_cast<int>(channels),
                                     c.plan->down + block * channels * kRanks, 0,
-                                    c.low + row * c.low_row + block * kRanks, c.low_row);
+                                    low + block * kRanks, c.low_row);
   }
 }
 
-// The same of rows begin to end - 1.
 template <int kVectors>
-void project_lines(const ConvCall& c, std::int64_t begin, std::int64_t end) {
+void project_all(const ConvCall& c, std::int64_t begin, std::int64_t end, float* low) {
   constexpr int kLines = kTaken<kVectors>, kFewLines = few(kLines);
   std::int64_t row = begin;
-  for (; row + kLines <= end; row += kLines) project_some<kVectors, kLines>(c, row);
-  for (; row + kFewLines <= end; row += kFewLines) project_some<kVectors, kFewLines>(c, row);
-  for (; row < end; ++row) project_some<kVectors, 1>(c, row);
+  const auto to = [&] { return low + (row - begin) * c.low_row; };
+  for (; row + kLines <= end; row += kLines) project_some<kVectors, kLines>(c, row, to());
+  for (; row + kFewLines <= end; row += kFewLines) project_some<kVectors, kFewLines>(c, row, to());
+  for (; row < end; ++row) project_some<kVectors, 1>(c, row, to());
+}
+
+// The same of rows begin to end - 1.
+void project_lines(const ConvCall& c, std::int64_t begin, std::int64_t end, float* low) {
+  c.plan->ranks == kWidth ? project_all<1>(c, begin, end, low) : project_all<2>(c, begin, end, low);
 }
