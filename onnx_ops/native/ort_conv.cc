@@ -8,7 +8,7 @@
 namespace quantface {
 namespace {
 
-constexpr std::int64_t kInlineProducts = 1 << 20;  // fewer are not worth a second thread
+constexpr std::int64_t kInlineProducts = 1 << 16;  // fewer are not worth a second thread
 
 long long number(std::int64_t value) { return static_cast<long long>(value); }
 
