@@ -10,8 +10,8 @@ void pad_rows(const ConvCall& c, std::int64_t first, std::int64_t last, void*) {
   const std::int64_t depth = c.padded_channels, row_bytes = c.padded_width * depth;
   const std::int64_t plane = c.height * c.width, step = g.upsample * depth;
   const std::int64_t height = c.height * g.upsample, width = c.width * g.upsample;
-  const std::int64_t end = last * c.pad_lines < c.padded_rows ? last * c.pad_lines : c.padded_rows;
-  for (std::int64_t line = first * c.pad_lines; line < end; ++line) {
+  const std::int64_t end = last * c.pad_step < c.padded_rows ? last * c.pad_step : c.padded_rows;
+  for (std::int64_t line = first * c.pad_step; line < end; ++line) {
     const std::int64_t row = c.row * g.stride[0] + line - g.pads[0];
     const bool inside = row >= 0 && row < height;
     std::uint8_t* to = c.padded + line * row_bytes;

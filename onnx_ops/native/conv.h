@@ -162,7 +162,7 @@ struct ConvCall {
   const ConvForm* form = nullptr;  // of the plan's
   std::int64_t images = 0, height = 0, width = 0, out_height = 0, out_width = 0;
   std::int64_t padded_width = 0, padded_channels = 0;
-  std::int64_t pad_lines = 1;                             // rows that one task pads
+  std::int64_t pad_step = 1;                              // rows that one item pads
   std::int64_t slab_rows = 0;                             // at most
   std::int64_t image = 0, row = 0, rows = 0;              // the slab, its first row and how many
   std::int64_t padded_rows = 0;                           // of its input
@@ -194,7 +194,7 @@ std::size_t padded_bytes(const ConvCall& call);  // of the slab; 0 if products r
 std::size_t low_bytes(const ConvCall& call);  // 0 where blocks compute it themselves
 std::size_t parts_bytes(const ConvCall& call);  // 0 of one part
 std::size_t band_bytes(const ConvCall& call);  // 0 if the form has weights
-std::int64_t pad_items(const ConvCall& call);   // pad_lines rows; of a linear layer one
+std::int64_t pad_items(const ConvCall& call);   // pad_step rows; of a linear layer one
 std::int64_t branch_items(const ConvCall& call);
 std::int64_t conv_items(const ConvCall& call);
 std::int64_t expand_items(const ConvCall& call);

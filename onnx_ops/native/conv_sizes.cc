@@ -14,7 +14,7 @@ constexpr std::int64_t kTransformedBytes = 320 << 10;
 constexpr std::int64_t kFewWeights = 64 << 10;  // of a linear layer: its blocks are half as large
 constexpr std::int64_t kRowsOfWeights = 6;
 constexpr std::int64_t kSlabStep = 4;  // rows of the largest tiles
-constexpr std::int64_t kPartChannels = 32;
+constexpr std::int64_t kPartChannels = 32;  // in a part of the branch's channels, at least
 constexpr int kMostParts = 4;
 
 // Blocks of at most `most` pixels, whole rounds of `rows` and about alike.
@@ -85,8 +85,8 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   c.tile_rows = (c.rows + edge - 1) / edge;
   c.tile_columns = (c.out_width + edge - 1) / edge;
   if (edge > 1) c.padded_rows = edge * c.tile_rows + 2;
-  const std::int64_t line = std::max(kLineBytes / std::max(c.width, std::int64_t{1}), std::int64_t{1}) * g.upsample;
-  c.pad_lines = std::max(line, (c.padded_rows + kItems - 1) / kItems);
+  const std::int64_t in_line = std::max(kLineBytes / std::max(c.width, std::int64_t{1}), std::int64_t{1});
+  c.pad_step = std::max(in_line * g.upsample, (c.padded_rows + kItems - 1) / kItems);
   const bool matrices = c.form->depth > 0;
   std::int64_t most = matrices ? kMatrixPixels : kBlockPixels / edge;
   if (plan.linear && !matrices && plan.blocks * block_bytes(*c.form) <= kFewWeights) most /= 2;
@@ -137,7 +137,7 @@ std::int64_t branch_items(const ConvCall& c) {
 
 std::int64_t pad_items(const ConvCall& c) {
   if (padded_bytes(c) == 0) return 0;
-  return c.plan->linear ? c.width : (c.padded_rows + c.pad_lines - 1) / c.pad_lines;
+  return c.plan->linear ? c.width : (c.padded_rows + c.pad_step - 1) / c.pad_step;
 }
 
 std::int64_t conv_items(const ConvCall& c) { return c.blocks * c.groups; }
