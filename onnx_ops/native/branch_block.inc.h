@@ -24,9 +24,9 @@ struct BranchBlock {
     count = left < c.low_block ? left : c.low_block;
   }
 
-  int depth_at(std::int64_t channel) const {
-    const std::int64_t left = g.channels - channel;
-    return static_cast<int>(left < kBranchChannels ? left : kBranchChannels);
+  // Channels taken at once from `channel` on, of those before `last`.
+  static int depth_at(std::int64_t channel, std::int64_t last, std::int64_t most) {
+    return static_cast<int>(last - channel < most ? last - channel : most);
   }
 
   const float* plane_of(std::int64_t channel) const {

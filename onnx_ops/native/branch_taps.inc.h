@@ -42,7 +42,7 @@ struct TapBranch : BranchBlock {
       }
     }
     for (std::int64_t channel = 0; channel < g.channels; channel += kBranchChannels) {
-      const int depth = depth_at(channel);
+      const int depth = depth_at(channel, g.channels, kBranchChannels);
       Seen seen[kMaxTaps];
       for (int tap = 0; tap < taps; ++tap) {
         const float* weights = plan.down + ((std::int64_t{block} * taps + tap) * g.channels + channel) * kRanks;

@@ -71,7 +71,7 @@ struct TileBranch : BranchBlock {
   void run_channels(int block, std::int64_t first, std::int64_t last, float* to) {
     const std::int64_t most = tile_channels(c);
     for (std::int64_t channel = first; channel < last; channel += most) {
-      const int depth = static_cast<int>(last - channel < most ? last - channel : most);
+      const int depth = depth_at(channel, last, most);
       transform(channel, depth);
       if (transforms_down(c)) {
         transform_taps<kRanks>(plan.down_taps + (block * g.channels + channel) * 9 * kRanks, depth, down);

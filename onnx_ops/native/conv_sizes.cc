@@ -127,7 +127,7 @@ std::size_t low_bytes(const ConvCall& c) {
 }
 
 std::size_t parts_bytes(const ConvCall& c) {
-  if (c.low_parts == 1 || c.plan->rank == 0) return 0;
+  if (c.low_parts == 1) return 0;
   return static_cast<std::size_t>(c.low_parts * c.plan->branch_positions * c.low_block * c.low_row) * sizeof(float);
 }
 

@@ -3,6 +3,7 @@
 
 #include <numeric>
 
+#include "conv_scratch.h"
 #include "rotation.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))

@@ -3,7 +3,7 @@
 // that are not, and large ones of four bits, of which nothing is kept but ONNX Runtime's own tensor.
 #include "ort_conv.h"
 
-#include <algorithm>
+#include "conv_scratch.h"
 
 namespace quantface {
 namespace {
@@ -100,10 +100,11 @@ OrtStatus* run_slab(const ConvKernel& kernel, const OrtKernelContext* context, v
   const Api& api = kernel.api;
   const ConvPlan& plan = *call->plan;
   const Work work = {*call, *kernel.kernels};
+  const std::int64_t branch = branch_items(*call);
   int parts_left = call->low_parts;
   call->parts_left = &parts_left;
-  RETURN_IF_ERROR(run_items(api, context, &work, run_inputs, branch_items(*call) + pad_items(*call),
-                            branch_scratch(*call).bytes, threads));
+  RETURN_IF_ERROR(run_items(api, context, &work, run_inputs, branch + pad_items(*call),
+                            branch > 0 ? branch_scratch(*call).bytes : 1, threads));
   call->weights = call->form->weights == nullptr ? static_cast<std::int8_t*>(band) : call->form->weights;
   for (const int most = call->band; call->first < plan.blocks; call->first += most) {
     if (call->band > plan.blocks - call->first) call->band = plan.blocks - call->first;

@@ -1,4 +1,5 @@
-// Winograd's transforms of float tiles, kWidth tiles in a vector, and of their weights. Included after linear.inc.h.
+// Winograd's transforms of float tiles, kWidth tiles in a vector, and of their weights; rows of x as tiles see them.
+// Included after linear.inc.h.
 
 // Every second value of a and b, beginning with value kFirst, within quarters of 16 bytes.
 template <int kFirst, int... N>
