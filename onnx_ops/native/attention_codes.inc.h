@@ -1,7 +1,5 @@
 // Codes of queries, keys and values for attention of integers. Included after attention.inc.h.
 
-typedef std::uint8_t ByteOfEach __attribute__((vector_size(kWidth)));
-
 constexpr int kQueryZero = 64;  // makes their codes positive
 
 // 0, or not a number where v is none or infinite.
@@ -13,33 +11,44 @@ ALWAYS_INLINE F step_of(F most, F flaws, int top) {
 }
 
 struct Quantized {
-  float step;
-  std::int32_t sum;  // of codes less their zero
+  F step;
+  I sum;  // of codes less their zero
 };
 
-// A query or a key: `to[place(i / 4) + i % 4]` becomes rint(x[i] / step) + zero, with step = max |x| / top, not a
-// number where an x is not finite. x(i) are the values from the i-th on; codes beyond depth are `zero`.
-template <class X, class Place>
-Quantized quantize_row(X x, std::int64_t depth, int top, int zero, std::int8_t* to, Place place) {
-  F most = {}, flaws = {};
+// Rows of x, queries or keys, as lanes: lines[i][r] = x(r, i), for r below kWidth. x(r, i) are the values of row r from
+// the i-th on.
+template <class X>
+ALWAYS_INLINE void turn_rows(X x, std::int64_t depth, float* lines, std::ptrdiff_t line_row) {
   for (std::int64_t i = 0; i < depth; i += kWidth) {
-    const F v = first_of(x(i), depth - i);
+    F rows[kWidth];
+    for (int r = 0; r < kWidth; ++r) rows[r] = x(r, i);
+    transpose_square(rows, lines + i * line_row, line_row, kWidth, false);
+  }
+}
+
+// Their codes, rint(x / step) + zero with step = max |x| / top, not a number where an x is not finite. put(step, fours)
+// takes four channels of each row; codes beyond depth are `zero`.
+template <class Put>
+ALWAYS_INLINE Quantized quantize_lanes(const float* lines, std::ptrdiff_t line_row, std::int64_t depth, int top,
+                                       int zero, Put put) {
+  F most = {}, flaws = {};
+  for (std::int64_t i = 0; i < depth; ++i) {
+    const F v = load(lines + i * line_row);
     most = larger(absolute(v), most);
     flaws += flaw(v);
   }
-  const F step = step_of(F{} + largest_of(most), F{} + sum_of(flaws), top);
+  const F step = step_of(most, flaws, top);
   I sums = {};
-  for (std::int64_t i = 0; i < depth; i += kWidth) {
-    const I steps = rounded(first_of(x(i), depth - i) / step);
-    sums += steps;
-    const ByteOfEach codes = __builtin_convertvector(steps + zero, ByteOfEach);
-    for (int j = 0; j < kWidth && i + j < depth; j += 4) {
-      std::uint32_t four;
-      __builtin_memcpy(&four, reinterpret_cast<const char*>(&codes) + j, sizeof four);
-      __builtin_memcpy(to + place(static_cast<int>(i + j) / 4), &four, sizeof four);
+  for (std::int64_t i = 0; i < depth; i += 4) {
+    I four = {};
+    for (int j = 0; j < 4; ++j) {
+      const I steps = i + j < depth ? rounded(load(lines + (i + j) * line_row) / step) : I{};
+      sums += steps;
+      four |= ((steps + zero) & 255) << 8 * j;
     }
+    put(static_cast<int>(i / 4), four);
   }
-  return {step[0], sum_of(sums)};
+  return {step, sums};
 }
 
 void measure_columns(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last) {
@@ -71,13 +80,11 @@ void measure_columns(const QuantizedAttentionCall& call, std::int64_t first, std
   }
 }
 
-constexpr int kScored = std::lcm(kColumnRows, 4);           // keys of whole rows, and of whole steps of values
-constexpr int kGroup = std::lcm(kScored, 4 * kValueDepth);  // and of whole rows of values
-
 // kPackedCodes keys, or values, of one head from `begin` on, in the order in which products read them.
 // Keys that do not exist have no share.
+template <class Columns>
 struct Pack {
-  static_assert(kPackedCodes % kGroup == 0 && kKeysOfBlock % kGroup == 0, "packs and blocks are whole groups");
+  static constexpr int kRows = Columns::kRows;
   const QuantizedAttentionCall& call;
   const AttentionCall& c;
   std::int64_t head, begin;
@@ -94,41 +101,54 @@ struct Pack {
     all = c.images * c.keys * call.row();
   }
 
-  void keys() const {
-    const int depth = key_depth(static_cast<int>(call.key_steps()));
-    const auto place = [&](int step) { return step_at(step, depth); };
-    for (std::int64_t k = begin; k < begin + kPackedCodes; ++k) {
-      const std::int64_t token = head * call.padded_keys() + k, row = token % kColumnRows;
-      std::int8_t* to = call.key + ((token - row) * call.key_steps() + row * depth) * 4;
-      const bool exists = k < c.keys;
-      const auto value = [&](std::int64_t i) {
-        if (!exists) return F{};
-        return load_until(c.key + at + k * call.row() + i, c.key + all) - load(call.key_mean + columns + i);
+  // By kWidth keys, whose channels are in `lines` meanwhile: depth_room * kWidth.
+  void keys(float* lines) const {
+    static_assert(kPackedCodes % kWidth == 0, "packs are whole vectors of keys");
+    const int depth = Columns::key_depth(static_cast<int>(call.key_steps()));
+    for (std::int64_t first = begin; first < begin + kPackedCodes; first += kWidth) {
+      const auto value = [&](int k, std::int64_t i) {
+        if (first + k >= c.keys) return F{};
+        return load_until(c.key + at + (first + k) * call.row() + i, c.key + all) - load(call.key_mean + columns + i);
       };
-      const Quantized codes = quantize_row(value, c.depth, kKeyTop, 0, to, place);
-      call.start[token] = exists ? -kQueryZero * codes.sum : 1;
-      call.key_step[token] = exists ? codes.step : kNoScore;
+      turn_rows(value, c.depth, lines, kWidth);
+      const std::int64_t token = head * call.padded_keys() + first;
+      std::int8_t* to[kWidth];
+      for (int k = 0; k < kWidth; ++k) {
+        const std::int64_t row = (token + k) % kRows;
+        to[k] = call.key + ((token + k - row) * call.key_steps() + row * depth) * 4;
+      }
+      const auto put = [&](int step, I fours) {
+        const std::ptrdiff_t place = step_at<kRows>(step, depth);
+        for (int k = 0; k < kWidth; ++k) store_as(to[k] + place, fours[k]);
+      };
+      const Quantized codes = quantize_lanes(lines, kWidth, c.depth, kKeyTop, 0, put);
+      store(call.key_step + token, codes.step);
+      store_as(call.start + token, -kQueryZero * codes.sum);
+      for (std::int64_t k = c.keys > first ? c.keys - first : 0; k < kWidth; ++k) {
+        call.start[token + k] = 1;
+        call.key_step[token + k] = kNoScore;
+      }
     }
   }
 
   // Of channels beyond depth, too, which nobody reads.
   void values() const {
-    constexpr int kTogether = kColumnRows < kWidth ? kColumnRows : kWidth;
-    static_assert(kColumnRows % kTogether == 0, "no vector of rows is cut");
-    for (std::int64_t i = 0; i < c.depth; i += kColumnRows) {
-      std::int8_t* to = call.value + (head * call.depth_room() + i) * call.padded_keys() + begin * kColumnRows;
+    constexpr int kTogether = kRows < kWidth ? kRows : kWidth, kDepth = Columns::kValueDepth;
+    static_assert(kRows % kTogether == 0, "no vector of rows is cut");
+    for (std::int64_t i = 0; i < c.depth; i += kRows) {
+      std::int8_t* to = call.value + (head * call.depth_room() + i) * call.padded_keys() + begin * kRows;
       for (int k = 0; k < kPackedCodes; k += 4) {
 #pragma GCC unroll 2
-        for (int r = 0; r < kColumnRows; r += kWidth) {
+        for (int r = 0; r < kRows; r += kWidth) {
           const F step = load(call.value_step + columns + i + r);
           I four = {};
           for (int j = 0; j < 4 && begin + k + j < c.keys; ++j) {
             const F v = load_until(c.value + at + (begin + k + j) * call.row() + i + r, c.value + all);
             four |= (rounded(v / step) & 255) << 8 * j;
           }
-          constexpr int kRowBytes = 4 * kValueDepth;
-          std::int8_t* first = to + step_at(k / 4, kValueDepth) + kRowBytes * r;
-          if constexpr (kValueDepth == 1) {
+          constexpr int kRowBytes = 4 * kDepth;
+          std::int8_t* first = to + step_at<kRows>(k / 4, kDepth) + kRowBytes * r;
+          if constexpr (kDepth == 1) {
             __builtin_memcpy(first, &four, kRowBytes * kTogether);
           } else {
             for (int n = 0; n < kTogether; ++n) store_as(first + kRowBytes * n, four[n]);
@@ -139,10 +159,20 @@ struct Pack {
   }
 };
 
-void pack_codes(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last) {
+template <class Columns>
+void pack_all(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last, void* scratch) {
   for (std::int64_t item = first; item < last; ++item) {
-    const Pack pack(call, item);
-    pack.keys();
+    const Pack<Columns> pack(call, item);
+    pack.keys(static_cast<float*>(scratch));
     pack.values();
   }
+}
+
+std::size_t pack_bytes(const QuantizedAttentionCall& call) {
+  return sizeof(F) * static_cast<std::size_t>(call.depth_room());
+}
+
+void pack_codes(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last, void* scratch) {
+  const auto pack = call.sizes.depth > kNarrowHead ? pack_all<WideColumns> : pack_all<VectorColumns>;
+  pack(call, first, last, scratch);
 }

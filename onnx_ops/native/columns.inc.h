@@ -1,20 +1,69 @@
 // Attention's products: rows of signed bytes, keys or channels of values, by columns, the block's queries.
 // Included after matrices.inc.h.
 //
-// Rows are stored (steps / depth, kColumnRows, depth, 4): steps of four bytes, `depth` of which a row has side by
+// Rows are stored (steps / depth, kRows, depth, 4): steps of four bytes, `depth` of which a row has side by
 // side. Columns, bytes up to 127, are (steps, kOutputs, 4).
 
-#ifdef QUANTFACE_AMX
-constexpr int kColumnRows = kTileRows;
-constexpr int kValueDepth = 12;  // kPackedCodes keys
-
-// Of a key's steps.
-int key_depth(int steps) { return tile_depth(steps); }
-
-// Sums are in tiles 0 and 1. Keys are in tile 2 and the queries in 3 and 4, values in 5 and shares in 6 and 7.
-class Columns {
+// By vectors.
+class VectorColumns {
  public:
-  explicit Columns(int key_steps)
+  static constexpr int kRows = quantface::kRows;
+  static constexpr int kValueDepth = 1;
+
+  static int key_depth(int) { return 1; }
+
+  explicit VectorColumns(int) {}
+
+  void take_queries(const std::int8_t*) const {}
+
+  // put(r, v, sum) for row r and vector v of columns.
+  template <class Put>
+  ALWAYS_INLINE void multiply_keys(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
+    multiply(rows, columns, steps, put, std::make_integer_sequence<int, kRows>{});
+  }
+
+  // For the first kCount rows.
+  template <int kCount, class Put>
+  ALWAYS_INLINE void multiply_values(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
+    multiply(rows, columns, steps, put, std::make_integer_sequence<int, kCount>{});
+  }
+
+ private:
+  // Of every CPU sums of int32, as no two products of bytes up to 127 leave int16.
+  static constexpr Sums kExact = kShortRun == 0 ? Sums::kShort : Sums::kPairs;
+
+  template <class Put, int... R>
+  ALWAYS_INLINE static void multiply(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put,
+                                     std::integer_sequence<int, R...>) {
+    Dot<kExact> left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
+    const auto add = [](Dotted row, Dotted first, Dotted second, Dot<kExact>& a, Dot<kExact>& b) {
+      a.add(first, row);
+      b.add(second, row);
+    };
+    for (int i = 0; i < steps; ++i, rows += 4 * kRows, columns += 2 * kBytes) {
+      const Dotted first = load_dotted(columns), second = load_dotted(columns + kBytes);
+      (add(four_weights(rows + 4 * R), first, second, left[R], right[R]), ...);
+    }
+    (put(R, 0, (I)left[R].total()), ...);
+    (put(R, 1, (I)right[R].total()), ...);
+  }
+};
+
+#ifdef QUANTFACE_AMX
+// Channels of a head up to which products of vectors are faster than those of tiles.
+constexpr std::int64_t kNarrowHead = 24;
+
+// By tiles. Sums are in tiles 0 and 1. Keys are in tile 2 and the queries in 3 and 4, values in 5 and shares in 6
+// and 7.
+class TileColumns {
+ public:
+  static constexpr int kRows = kTileRows;
+  static constexpr int kValueDepth = 12;  // kPackedCodes keys
+
+  // Of a key's steps.
+  static int key_depth(int steps) { return tile_depth(steps); }
+
+  explicit TileColumns(int key_steps)
       : depth_(key_depth(key_steps)), whole_(depth_ == key_steps), tiles_(config(depth_)) {}
 
   // Queries that tiles hold as a whole stay there.
@@ -22,7 +71,6 @@ class Columns {
     if (whole_) load_queries(columns);
   }
 
-  // put(r, v, sum) for row r and vector v of columns.
   template <class Put>
   ALWAYS_INLINE void multiply_keys(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
     const auto add = [&](const std::int8_t* row, const std::int8_t* column) {
@@ -31,10 +79,10 @@ class Columns {
       _tile_dpbsud(0, 2, 3);
       _tile_dpbsud(1, 2, 4);
     };
-    multiply(rows, columns, steps, depth_, add, put);
+    multiply<kRows>(rows, columns, steps, depth_, add, put);
   }
 
-  template <int, class Put>
+  template <int kCount, class Put>
   ALWAYS_INLINE void multiply_values(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
     const auto add = [](const std::int8_t* row, const std::int8_t* column) {
       _tile_loadd(5, row, 4 * kValueDepth);
@@ -43,7 +91,7 @@ class Columns {
       _tile_loadd(7, column + kBytes, 2 * kBytes);
       _tile_dpbsud(1, 5, 7);
     };
-    multiply(rows, columns, steps, kValueDepth, add, put);
+    multiply<kCount>(rows, columns, steps, kValueDepth, add, put);
   }
 
  private:
@@ -65,7 +113,7 @@ class Columns {
     _tile_loadd(4, columns + kBytes, 2 * kBytes);
   }
 
-  template <class Add, class Put>
+  template <int kCount, class Add, class Put>
   ALWAYS_INLINE static void multiply(const std::int8_t* rows, const std::int8_t* columns, int steps, int depth,
                                      Add add, Put put) {
     alignas(64) std::int32_t sums[kTileRows * kOutputs];
@@ -74,7 +122,7 @@ class Columns {
     for (int i = 0; i < steps; i += depth) add(rows + 4 * i * kTileRows, columns + 2 * i * kBytes);
     _tile_stored(0, sums, sizeof(std::int32_t) * kOutputs);
     _tile_stored(1, sums + kWidth, sizeof(std::int32_t) * kOutputs);
-    for (int r = 0; r < kTileRows; ++r) {
+    for (int r = 0; r < kCount; ++r) {
       put(r, 0, load_as<I>(sums + r * kOutputs));
       put(r, 1, load_as<I>(sums + r * kOutputs + kWidth));
     }
@@ -84,53 +132,15 @@ class Columns {
   bool whole_;
   Tiles tiles_;
 };
+
+using WideColumns = TileColumns;
 #else
-constexpr int kColumnRows = kRows;
-constexpr int kValueDepth = 1;
-
-int key_depth(int) { return 1; }
-
-// Of every CPU sums of int32, as no two products of bytes up to 127 leave int16.
-constexpr Sums kExact = kShortRun == 0 ? Sums::kShort : Sums::kPairs;
-
-class Columns {
- public:
-  explicit Columns(int) {}
-
-  void take_queries(const std::int8_t*) const {}
-
-  // put(r, v, sum) for row r and vector v of columns.
-  template <class Put>
-  ALWAYS_INLINE void multiply_keys(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
-    multiply(rows, columns, steps, put, std::make_integer_sequence<int, kRows>{});
-  }
-
-  // For the first kCount rows.
-  template <int kCount, class Put>
-  ALWAYS_INLINE void multiply_values(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
-    multiply(rows, columns, steps, put, std::make_integer_sequence<int, kCount>{});
-  }
-
- private:
-  template <class Put, int... R>
-  ALWAYS_INLINE static void multiply(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put,
-                                     std::integer_sequence<int, R...>) {
-    Dot<kExact> left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
-    const auto add = [](Dotted row, Dotted first, Dotted second, Dot<kExact>& a, Dot<kExact>& b) {
-      a.add(first, row);
-      b.add(second, row);
-    };
-    for (int i = 0; i < steps; ++i, rows += 4 * kRows, columns += 2 * kBytes) {
-      const Dotted first = load_dotted(columns), second = load_dotted(columns + kBytes);
-      (add(four_weights(rows + 4 * R), first, second, left[R], right[R]), ...);
-    }
-    (put(R, 0, (I)left[R].total()), ...);
-    (put(R, 1, (I)right[R].total()), ...);
-  }
-};
+constexpr std::int64_t kNarrowHead = 0;
+using WideColumns = VectorColumns;
 #endif
 
-// Where a step of the first row is, in bytes.
+// Where a step of the first of so many rows is, in bytes.
+template <int kRows>
 ALWAYS_INLINE std::ptrdiff_t step_at(int step, int depth) {
-  return depth == 1 ? 4 * kColumnRows * step : 4 * (step / depth * kColumnRows * depth + step % depth);
+  return depth == 1 ? 4 * kRows * step : 4 * (step / depth * kRows * depth + step % depth);
 }

@@ -18,8 +18,8 @@ constexpr std::int64_t kFewChannels = 8;
 // Channels above which the branch's tiles are of 2x2 pixels: the factors for 4x4 would leave the cache.
 constexpr std::int64_t kMostOfLargeTiles = 640;
 
-// Steps of four channels in a row of a matrix below which products of vectors are faster.
-constexpr int kLeastDepth = 4;
+// Steps of four channels in a row of a matrix, and of all taps, below which products of vectors are faster.
+constexpr int kLeastDepth = 4, kLeastSteps = 25;
 
 template <class T>
 bool allocate(T** array, std::int64_t count) {
@@ -61,8 +61,9 @@ void free_form(ConvForm* form) {
 // Steps of a row of taps that instructions take at once where they multiply matrices; 0 where too few would pay.
 int matrix_depth(const Kernels& kernels, const ConvPlan& plan) {
   if (kernels.conv.matrix_rows == 0) return 0;
-  const int depth = tile_depth(plan.steps * static_cast<int>(plan.geometry.kernel[1]));
-  return depth < kLeastDepth ? 0 : depth;
+  const int steps_of_row = plan.steps * static_cast<int>(plan.geometry.kernel[1]);
+  const int depth = tile_depth(steps_of_row);
+  return depth < kLeastDepth || steps_of_row * plan.geometry.kernel[0] < kLeastSteps ? 0 : depth;
 }
 
 // Adds the form of tiles of `edge` pixels to the plan: weights in order, or only what a pass over them

@@ -96,10 +96,10 @@ OrtStatus* compute_integers(const Kernel& kernel, const OrtKernelContext* contex
   call.value = call.key + keys;
   call.key_mean = reinterpret_cast<float*>(call.value + values);
   call.value_step = call.key_mean + columns;
-  Work<Call> work = {call, kernels.measure, kernels.run};
+  Work<Call> work = {call, kernels.measure, kernels.pack};
   RETURN_IF_ERROR(run_items(kernel.api, context, &work, take_step<Call>, call.column_blocks(), 1, threads));
-  work.step = kernels.pack;
-  RETURN_IF_ERROR(run_items(kernel.api, context, &work, take_step<Call>, call.packs(), 1, threads));
+  RETURN_IF_ERROR(run_items(kernel.api, context, &work, run<Call>, call.packs(), kernels.pack_bytes(call), threads));
+  work.run = kernels.run;
   return run_items(kernel.api, context, &work, run<Call>, blocks, kernels.scratch_bytes(call), threads);
 }
 

@@ -37,12 +37,13 @@ struct QuantizedAttentionCall {
 
 struct QuantizedAttentionKernels {
   int queries;  // of one block
-  std::size_t (*scratch_bytes)(const QuantizedAttentionCall& call);
+  std::size_t (*pack_bytes)(const QuantizedAttentionCall& call);     // of scratch, aligned to 64 and the caller's
+  std::size_t (*scratch_bytes)(const QuantizedAttentionCall& call);  // the same of `run`
   // Column blocks first to last - 1: means of keys, steps of values.
   void (*measure)(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last);
   // Packs first to last - 1, after all columns.
-  void (*pack)(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last);
-  // Blocks first to last - 1, after all packs; `scratch` is aligned to 64 and the caller's.
+  void (*pack)(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last, void* scratch);
+  // Blocks first to last - 1, after all packs.
   void (*run)(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last, void* scratch);
 };
 

@@ -4,8 +4,6 @@
 // lane of another, four keys' shares are the bytes that the next product reads, and a head's channels fill
 // rows of a product, not vectors.
 
-constexpr int kFewValues = kColumnRows * 2 / 3;  // of a product, where more would not exist
-
 // times * 2**v of what is not above 0, within 3e-6 of itself, which is less than shares of 14 bits show. As
 // power, but the same bits on every CPU.
 ALWAYS_INLINE F short_power(F v, float times) {
@@ -17,13 +15,22 @@ ALWAYS_INLINE F short_power(F v, float times) {
   return (F)((I)p + ((I)shifted << 23));  // n is in the lowest bits
 }
 
+typedef std::uint16_t Shares __attribute__((vector_size(sizeof(I))));
+
+template <class Columns>
 struct QuantizedAttentionBlock {
+  static constexpr int kRows = Columns::kRows;
+  static constexpr int kFewValues = kRows * 2 / 3;         // of a product, where more would not exist
+  static constexpr int kScored = std::lcm(kRows, 4);       // keys of whole rows, and of whole steps of values
+  static constexpr int kGroup = std::lcm(kScored, 4 * Columns::kValueDepth);  // and of whole rows of values
+  static_assert(kPackedCodes % kGroup == 0 && kKeysOfBlock % kGroup == 0, "packs and blocks are whole groups");
+
   const QuantizedAttentionCall& call;
   const AttentionCall& c;
   const Columns products;
   float* sum;           // (depth_room, kOutputs): of share * value
   float* score;         // (kKeysOfBlock, kOutputs)
-  std::int32_t* upper;  // (kColumnRows, kOutputs): sums of shares' upper halves
+  std::int32_t* upper;  // (kRows, kOutputs): sums of shares' upper halves
   float* step;          // (kOutputs): of scores, in the exponent
   float* largest;       // (kOutputs): scores up to the last block, in steps
   float* factor;        // (kOutputs): of what was summed before this block
@@ -32,7 +39,7 @@ struct QuantizedAttentionBlock {
   std::int8_t* share;   // (2, kKeysOfBlock / 4, kOutputs, 4): upper halves, then lower ones
 
   static std::size_t bytes(const QuantizedAttentionCall& call) {
-    const std::int64_t floats = call.depth_room() + kKeysOfBlock + kColumnRows + 4;
+    const std::int64_t floats = call.depth_room() + kKeysOfBlock + kRows + 4;
     return static_cast<std::size_t>(kOutputs * (4 * floats + 4 * call.key_steps() + 2 * kKeysOfBlock));
   }
 
@@ -41,7 +48,7 @@ struct QuantizedAttentionBlock {
     sum = static_cast<float*>(scratch);
     score = sum + call.depth_room() * kOutputs;
     upper = reinterpret_cast<std::int32_t*>(score + kKeysOfBlock * kOutputs);
-    step = reinterpret_cast<float*>(upper + kColumnRows * kOutputs);
+    step = reinterpret_cast<float*>(upper + kRows * kOutputs);
     largest = step + kOutputs;
     factor = largest + kOutputs;
     weight = factor + kOutputs;
@@ -67,12 +74,15 @@ struct QuantizedAttentionBlock {
     constexpr double kLog2E = 1.4426950408889634;
     const float scale = static_cast<float>(kLog2E / __builtin_sqrt(static_cast<double>(c.depth)));
     const float* end = c.query + c.images * c.queries * call.row();
-    const auto place = [](int at) { return std::ptrdiff_t{at} * 4 * kOutputs; };
-    for (std::int64_t q = 0; q < kOutputs; ++q) {
-      const float* x = from + (q < count ? q : count - 1) * call.row();
-      const auto value = [&](std::int64_t i) { return load_until(x + i, end); };
-      step[q] = scale * quantize_row(value, c.depth, kQueryTop, kQueryZero, query + 4 * q, place).step;
-      largest[q] = kNoScore;
+    for (std::int64_t q = 0; q < kOutputs; q += kWidth) {
+      const auto value = [&](int r, std::int64_t i) {
+        return load_until(from + (q + r < count ? q + r : count - 1) * call.row() + i, end);
+      };
+      turn_rows(value, c.depth, sum + q, kOutputs);
+      const auto put = [&](int at, I fours) { store_as(query + 4 * (at * kOutputs + q), fours); };
+      const Quantized codes = quantize_lanes(sum + q, kOutputs, c.depth, kQueryTop, kQueryZero, put);
+      store(step + q, scale * codes.step);
+      store(largest + q, F{} + kNoScore);
     }
     products.take_queries(query);
     __builtin_memset(weight, 0, sizeof(float) * kOutputs);
@@ -87,9 +97,9 @@ struct QuantizedAttentionBlock {
     for (int half = 0; half < 2 && keys > scored; ++half) {
       __builtin_memset(share + (half * kKeysOfBlock + scored) * kOutputs, 0, (keys - scored) * kOutputs);
     }
-    const std::int8_t* values = call.value + head * call.depth_room() * call.padded_keys() + key * kColumnRows;
-    for (std::int64_t i = 0; i < c.depth; i += kColumnRows, values += kColumnRows * call.padded_keys()) {
-      const auto add = c.depth - i > kFewValues ? add_values<kColumnRows> : add_values<kFewValues>;
+    const std::int8_t* values = call.value + head * call.depth_room() * call.padded_keys() + key * kRows;
+    for (std::int64_t i = 0; i < c.depth; i += kRows, values += kRows * call.padded_keys()) {
+      const auto add = c.depth - i > kFewValues ? add_values<kRows> : add_values<kFewValues>;
       add(*this, values, keys / 4, sum + i * kOutputs);
     }
   }
@@ -98,7 +108,7 @@ struct QuantizedAttentionBlock {
   void multiply_keys(std::int64_t token, int keys) {
     F found[2] = {load(largest), load(largest + kWidth)};
     const std::int8_t* rows = call.key + token * 4 * call.key_steps();
-    for (int k = 0; k < keys; k += kColumnRows, rows += kColumnRows * 4 * call.key_steps()) {
+    for (int k = 0; k < keys; k += kRows, rows += kRows * 4 * call.key_steps()) {
       score_rows(rows, token + k, score + k * kOutputs, found);
     }
     for (int v = 0; v < 2; ++v) {
@@ -137,9 +147,9 @@ struct QuantizedAttentionBlock {
         part[i] = rounded(short_power(exponent, kShareTop));
         total += part[i];
       }
-      const I even = part[0] | part[2] << 16, odd = part[1] | part[3] << 16, half = I{} + 0x7F007F;
-      store_as(to, (even >> 7 & half) | (odd >> 7 & half) << 8);
-      store_as(to + kKeysOfBlock * kOutputs, (even & half) | (odd & half) << 8);
+      const Shares even = (Shares)(part[0] | part[2] << 16), odd = (Shares)(part[1] | part[3] << 16);
+      store_as(to, even >> 7 | (odd << 1 & 0x7F00));
+      store_as(to + kKeysOfBlock * kOutputs, (even & 0x7F) | (odd << 8 & 0x7F00));
     }
     store(weight + v, load(weight + v) * load(factor + v) + __builtin_convertvector(total, F));
   }
@@ -156,8 +166,8 @@ struct QuantizedAttentionBlock {
       const F both = __builtin_convertvector(load_as<I>(block.upper + at) + part, F);
       store(sums + at, load(sums + at) * load(block.factor + v * kWidth) + both);
     };
-    block.products.multiply_values<kCount>(values, block.share, steps, keep);
-    block.products.multiply_values<kCount>(values, block.share + kKeysOfBlock * kOutputs, steps, add);
+    block.products.template multiply_values<kCount>(values, block.share, steps, keep);
+    block.products.template multiply_values<kCount>(values, block.share + kKeysOfBlock * kOutputs, steps, add);
   }
 
   // Sums become values of `count` queries, from channel `column` of means and steps on.
@@ -184,11 +194,22 @@ struct QuantizedAttentionBlock {
   }
 };
 
-void run_quantized_attention(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last,
-                             void* scratch) {
-  QuantizedAttentionBlock block(call, scratch);
+std::size_t quantized_attention_bytes(const QuantizedAttentionCall& call) {
+  return call.sizes.depth > kNarrowHead ? QuantizedAttentionBlock<WideColumns>::bytes(call)
+                                        : QuantizedAttentionBlock<VectorColumns>::bytes(call);
+}
+
+template <class Columns>
+void run_blocks(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last, void* scratch) {
+  QuantizedAttentionBlock<Columns> block(call, scratch);
   for (std::int64_t item = first; item < last; ++item) block.run(item);
 }
 
+void run_quantized_attention(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last,
+                             void* scratch) {
+  const auto run = call.sizes.depth > kNarrowHead ? run_blocks<WideColumns> : run_blocks<VectorColumns>;
+  run(call, first, last, scratch);
+}
+
 constexpr QuantizedAttentionKernels kQuantizedAttentionKernels = {
-    kOutputs, QuantizedAttentionBlock::bytes, measure_columns, pack_codes, run_quantized_attention};
+    kOutputs, pack_bytes, quantized_attention_bytes, measure_columns, pack_codes, run_quantized_attention};

@@ -56,17 +56,18 @@ struct RowMoments {
   }
 
   void set_short(const RowCall& c, const float* x) {
-    float rows[2][kWidth * kLanes] = {};
-    for (std::int64_t r = 0; r < count; ++r) {
-      const float* row = x + r * c.channels;
+    float rows[2][kWidth * kLanes], shifts[kWidth];
+    for (std::int64_t r = 0; r < kWidth; ++r) {
+      const float* row = x + (r < count ? r : 0) * c.channels;
       const LaneSums lanes(row, c.channels, row[0], c.x + c.rows * c.channels);
       __builtin_memcpy(rows[0] + r * kLanes, lanes.sums, sizeof lanes.sums);
       __builtin_memcpy(rows[1] + r * kLanes, lanes.squares, sizeof lanes.squares);
+      shifts[r] = row[0];
     }
     double sums[kWidth] = {}, squares[kWidth] = {};
     add_columns(rows[0], sums);
     add_columns(rows[1], squares);
-    for (std::int64_t r = 0; r < count; ++r) set(c, r, x[r * c.channels], {sums[r], squares[r]});
+    for (std::int64_t r = 0; r < kWidth; ++r) set(c, r, shifts[r], {sums[r], squares[r]});
   }
 
   ALWAYS_INLINE void set(const RowCall& c, std::int64_t r, float shift, Moments total) {
