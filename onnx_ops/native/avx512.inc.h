@@ -38,22 +38,33 @@ ALWAYS_INLINE void encode(const float* from, std::uint8_t* to, const Grid& grid)
 
 #define QUANTFACE_ENCODES_ROWS
 
-// Quarters of what the packs leave have a group of each row.
-ALWAYS_INLINE void encode_rows(const F* v, std::uint8_t* lines, const Grid& grid) {
-  const Groups codes = (Groups)_mm512_packus_epi16(words_of(v[0], v[1], grid), words_of(v[2], v[3], grid));
-  const auto put = [&](int row, auto groups) { __builtin_memcpy(lines + row * kLineBytes, &groups, sizeof groups); };
-  put(0, __builtin_shufflevector(codes, codes, 0, 4, 8, 12));
-  put(1, __builtin_shufflevector(codes, codes, 1, 5, 9, 13));
-  put(2, __builtin_shufflevector(codes, codes, 2, 6, 10, 14));
-  put(3, __builtin_shufflevector(codes, codes, 3, 7, 11, 15));
+// The codes of 16 columns of four rows: the packs leave a group of each row in each quarter.
+ALWAYS_INLINE Groups encode_rows(const F* v, const Grid& grid) {
+  return (Groups)_mm512_packus_epi16(words_of(v[0], v[1], grid), words_of(v[2], v[3], grid));
 }
 
-ALWAYS_INLINE void put_line(const std::uint8_t* line, std::uint8_t* to, const Grid& grid) {
-  for (int i = 0; i < kLineBytes; i += 32) {
-    __m256i codes;
-    __builtin_memcpy(&codes, line + i, sizeof codes);
-    put_codes(codes, to + i, grid);
-  }
+// Two of those that follow each other: the first rows, or the last ones, of which each has a half.
+template <int kRow>
+ALWAYS_INLINE Groups two_rows(Groups a, Groups b) {
+  constexpr int r = kRow, s = kRow + 1;
+  return __builtin_shufflevector(a, b, r, r + 4, r + 8, r + 12, r + 16, r + 20, r + 24, r + 28,  //
+                                 s, s + 4, s + 8, s + 12, s + 16, s + 20, s + 24, s + 28);
+}
+
+// Four of those become a line of each row.
+ALWAYS_INLINE void put_lines(const Groups* codes, std::uint8_t* to, std::ptrdiff_t to_row, const Grid& grid) {
+  const Groups flip = Groups{} + _mm_cvtsi128_si32(grid.flip);
+  const auto put = [&](int row, Groups line) {
+    float* at = reinterpret_cast<float*>(to + row * to_row);
+    const bool streams = grid.stream && reinterpret_cast<std::uintptr_t>(at) % sizeof line == 0;
+    streams ? _mm512_stream_ps(at, (F)(line ^ flip)) : _mm512_storeu_ps(at, (F)(line ^ flip));
+  };
+  const auto put_two = [&](int row, Groups left, Groups right) {
+    put(row, __builtin_shufflevector(left, right, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23));
+    put(row + 1, __builtin_shufflevector(left, right, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31));
+  };
+  put_two(0, two_rows<0>(codes[0], codes[1]), two_rows<0>(codes[2], codes[3]));
+  put_two(2, two_rows<2>(codes[0], codes[1]), two_rows<2>(codes[2], codes[3]));
 }
 
 ALWAYS_INLINE F larger(F a, F b) { return _mm512_max_ps(a, b); }

@@ -46,7 +46,7 @@ struct TileInput {
   }
 
   // No CPU looks ahead across planes: what the next pass over x reads is fetched while this one computes. Eight rows a
-  // power of two apart fill the sets of the first-level cache: those go to the second.
+  // power of two apart fill the sets of most first-level caches: those go to the second.
   template <int kLocality>
   void fetch(const float* x, int from) const {
 #pragma GCC unroll 2
@@ -54,6 +54,11 @@ struct TileInput {
   }
 
   static constexpr int kFirstLevel = 3, kSecondLevel = 2;  // of the caches
+#ifdef QUANTFACE_AMX
+  static constexpr int kLevelOfEight = kFirstLevel;  // CPUs with AMX have sets of twelve lines
+#else
+  static constexpr int kLevelOfEight = kSecondLevel;
+#endif
 
   static constexpr int kFetched = 2 * kLine;  // of a row at once, a part of every tile
 
@@ -74,7 +79,7 @@ struct TileInput {
     const auto pass = [&](const auto& read) {
       for (int from = 0; from < r.tile; from += kFetched) {
         butterfly_pass<kFirstRadix>(read, row_of(j), step, from, from + kFetched);
-        for (int i = 0; i < kFirstRadix; ++i) fetch<kSecondLevel>(next + i * far, from);
+        for (int i = 0; i < kFirstRadix; ++i) fetch<kLevelOfEight>(next + i * far, from);
       }
     };
     if (r.normal == nullptr) {
