@@ -34,7 +34,7 @@ struct Kernels;
 
 constexpr int kLineBytes = 64;      // in a cache line
 constexpr int kBlockPixels = 48;    // output pixels of one block, or as many times its tiles' edge
-constexpr int kMatrixPixels = 64;   // the same where instructions multiply matrices
+constexpr int kMatrixPixels = 256;  // at most, where instructions multiply matrices
 constexpr int kBranchPixels = 128;  // the same of the branch, or as many times its tiles' edge
 constexpr int kMaxTaps = 64;
 constexpr std::int64_t kSlabBytes = 2 << 20;    // of padded codes: a slab stays in the caches

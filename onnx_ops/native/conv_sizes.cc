@@ -12,6 +12,9 @@ constexpr std::int64_t kFewItems = 8;  // where more of them would make threads 
 // Of a block's transformed tiles: what a second-level cache has room for beside weights and sums.
 constexpr std::int64_t kTransformedBytes = 320 << 10;
 constexpr std::int64_t kFewWeights = 64 << 10;  // of a linear layer: its blocks are half as large
+// Above them weights leave the second-level cache from one block to the next: products of matrices, which wait for them
+// then, take four times as many pixels.
+constexpr std::int64_t kSomeWeights = 768 << 10;
 constexpr std::int64_t kRowsOfWeights = 6;
 constexpr std::int64_t kSlabStep = 4;  // rows of the largest tiles
 constexpr std::int64_t kPartChannels = 32;  // in a part of the branch's channels, at least
@@ -88,8 +91,10 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   const std::int64_t in_line = std::max(kLineBytes / std::max(c.width, std::int64_t{1}), std::int64_t{1});
   c.pad_step = std::max(in_line * g.upsample, (c.padded_rows + kItems - 1) / kItems);
   const bool matrices = c.form->depth > 0;
-  std::int64_t most = matrices ? kMatrixPixels : kBlockPixels / edge;
-  if (plan.linear && !matrices && plan.blocks * block_bytes(*c.form) <= kFewWeights) most /= 2;
+  const std::int64_t weights = plan.blocks * block_bytes(*c.form);
+  std::int64_t most = kBlockPixels / edge;
+  if (plan.linear && weights <= kFewWeights) most /= 2;
+  if (matrices) most = weights <= kSomeWeights ? kMatrixPixels / 4 : kMatrixPixels;
   const std::int64_t tile = c.form->positions * (c.padded_channels + kTileGap);
   if (edge > 1 && most * tile > kTransformedBytes) most = std::max(kTransformedBytes / tile, std::int64_t{1});
   const std::int64_t taken = most > kernels.conv.rows ? kernels.conv.rows : kernels.conv.few_rows;
@@ -104,7 +109,7 @@ void set_slab(const Kernels& kernels, std::int64_t image, std::int64_t row, Conv
   c.first = 0;
   c.band = plan.blocks;
   if (c.form->weights == nullptr) {
-    const std::int64_t bands = (plan.blocks * block_bytes(*c.form) + kBandBytes - 1) / kBandBytes;
+    const std::int64_t bands = (weights + kBandBytes - 1) / kBandBytes;
     c.band = static_cast<int>((plan.blocks + bands - 1) / bands);
   }
   const std::int64_t wanted = (kItems + c.blocks - 1) / c.blocks;
