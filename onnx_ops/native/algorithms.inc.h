@@ -22,11 +22,11 @@
 #include "conv_output.inc.h"
 #include "conv.inc.h"
 
-#define DEFINE_KERNELS(function, name)                                              \
-  namespace quantface {                                                             \
-  namespace {                                                                       \
-  constexpr Kernels kKernels = {name, run_tiles, kConvKernels, kNormKernels,         \
-                                kAttentionKernels, kQuantizedAttentionKernels, kRowKernels}; \
-  }                                                                                 \
-  const Kernels* function() { return &kKernels; }                                   \
+#define DEFINE_KERNELS(function, name)                                                        \
+  namespace quantface {                                                                       \
+  namespace {                                                                                 \
+  constexpr Kernels kKernels = {name, run_tiles, kConvKernels, kNormKernels,                  \
+                                kAttentionKernels, quantized_attention_kernels, kRowKernels}; \
+  }                                                                                           \
+  const Kernels* function() { return &kKernels; }                                             \
   }

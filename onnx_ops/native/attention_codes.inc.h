@@ -159,20 +159,15 @@ struct Pack {
   }
 };
 
+std::size_t pack_bytes(const QuantizedAttentionCall& call) {
+  return sizeof(F) * static_cast<std::size_t>(call.depth_room());
+}
+
 template <class Columns>
-void pack_all(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last, void* scratch) {
+void pack_codes(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last, void* scratch) {
   for (std::int64_t item = first; item < last; ++item) {
     const Pack<Columns> pack(call, item);
     pack.keys(static_cast<float*>(scratch));
     pack.values();
   }
-}
-
-std::size_t pack_bytes(const QuantizedAttentionCall& call) {
-  return sizeof(F) * static_cast<std::size_t>(call.depth_room());
-}
-
-void pack_codes(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last, void* scratch) {
-  const auto pack = call.sizes.depth > kNarrowHead ? pack_all<WideColumns> : pack_all<VectorColumns>;
-  pack(call, first, last, scratch);
 }

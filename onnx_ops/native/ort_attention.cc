@@ -80,7 +80,7 @@ OrtStatus* compute_floats(const Kernel& kernel, const OrtKernelContext* context,
 OrtStatus* compute_integers(const Kernel& kernel, const OrtKernelContext* context, bool threads,
                             const AttentionCall& sizes) {
   using Call = QuantizedAttentionCall;
-  const QuantizedAttentionKernels& kernels = kernel.kernels->quantized_attention;
+  const QuantizedAttentionKernels& kernels = kernel.kernels->quantized_attention(sizes.depth);
   Call call{};
   call.sizes = sizes;
   const std::int64_t tokens = call.tokens(), columns = call.columns(), heads = sizes.images * sizes.heads;

@@ -1,4 +1,4 @@
-// Attention of integers, as plain C++; onnx_ops/quantized_attention.py defines it.
+// Attention of integers, as plain C++; onnx_ops/attention.py defines it.
 //
 // Queries have 7 bits and keys, less their mean, 8 bits with a step for each token and head; values have 8 bits
 // with a step for each channel. Shares 2**(score - largest) have 14 bits, which two products of bytes sum.

@@ -194,22 +194,18 @@ struct QuantizedAttentionBlock {
   }
 };
 
-std::size_t quantized_attention_bytes(const QuantizedAttentionCall& call) {
-  return call.sizes.depth > kNarrowHead ? QuantizedAttentionBlock<WideColumns>::bytes(call)
-                                        : QuantizedAttentionBlock<VectorColumns>::bytes(call);
-}
-
 template <class Columns>
-void run_blocks(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last, void* scratch) {
+void run_quantized_attention(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last,
+                             void* scratch) {
   QuantizedAttentionBlock<Columns> block(call, scratch);
   for (std::int64_t item = first; item < last; ++item) block.run(item);
 }
 
-void run_quantized_attention(const QuantizedAttentionCall& call, std::int64_t first, std::int64_t last,
-                             void* scratch) {
-  const auto run = call.sizes.depth > kNarrowHead ? run_blocks<WideColumns> : run_blocks<VectorColumns>;
-  run(call, first, last, scratch);
-}
+template <class Columns>
+constexpr QuantizedAttentionKernels kQuantizedAttention = {
+    kOutputs,        pack_bytes,          QuantizedAttentionBlock<Columns>::bytes,
+    measure_columns, pack_codes<Columns>, run_quantized_attention<Columns>};
 
-constexpr QuantizedAttentionKernels kQuantizedAttentionKernels = {
-    kOutputs, pack_bytes, quantized_attention_bytes, measure_columns, pack_codes, run_quantized_attention};
+const QuantizedAttentionKernels& quantized_attention_kernels(std::int64_t depth) {
+  return depth > kNarrowHead ? kQuantizedAttention<WideColumns> : kQuantizedAttention<VectorColumns>;
+}

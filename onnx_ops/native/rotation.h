@@ -75,7 +75,7 @@ struct Kernels {
   ConvKernels conv;
   NormKernels norm;
   AttentionKernels attention;
-  QuantizedAttentionKernels quantized_attention;
+  const QuantizedAttentionKernels& (*quantized_attention)(std::int64_t depth);  // of heads of so many channels
   RowKernels row;
 };
 
