@@ -134,20 +134,22 @@ struct Pack {
   // Of channels beyond depth, too, which nobody reads.
   void values() const {
     constexpr int kTogether = kRows < kWidth ? kRows : kWidth, kDepth = Columns::kValueDepth;
+    constexpr int kKeys = Columns::Shares::kKeys, kBits = 32 / kKeys;
     static_assert(kRows % kTogether == 0, "no vector of rows is cut");
     for (std::int64_t i = 0; i < c.depth; i += kRows) {
-      std::int8_t* to = call.value + (head * call.depth_room() + i) * call.padded_keys() + begin * kRows;
-      for (int k = 0; k < kPackedCodes; k += 4) {
+      std::int8_t* to =
+          call.value + ((head * call.depth_room() + i) * call.padded_keys() + begin * kRows) * kBits / 8;
+      for (int k = 0; k < kPackedCodes; k += kKeys) {
 #pragma GCC unroll 2
         for (int r = 0; r < kRows; r += kWidth) {
           const F step = load(call.value_step + columns + i + r);
           I four = {};
-          for (int j = 0; j < 4 && begin + k + j < c.keys; ++j) {
+          for (int j = 0; j < kKeys && begin + k + j < c.keys; ++j) {
             const F v = load_until(c.value + at + (begin + k + j) * call.row() + i + r, c.value + all);
-            four |= (rounded(v / step) & 255) << 8 * j;
+            four |= (rounded(v / step) & ((1 << kBits) - 1)) << kBits * j;
           }
           constexpr int kRowBytes = 4 * kDepth;
-          std::int8_t* first = to + step_at<kRows>(k / 4, kDepth) + kRowBytes * r;
+          std::int8_t* first = to + step_at<kRows>(k / kKeys, kDepth) + kRowBytes * r;
           if constexpr (kDepth == 1) {
             __builtin_memcpy(first, &four, kRowBytes * kTogether);
           } else {

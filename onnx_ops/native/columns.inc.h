@@ -1,12 +1,74 @@
-// Attention's products: rows of signed bytes, keys or channels of values, by columns, the block's queries.
+// Attention's products: rows of signed codes, keys or channels of values, by columns, the block's queries.
 // Included after matrices.inc.h.
 //
 // Rows are stored (steps / depth, kRows, depth, 4): steps of four bytes, `depth` of which a row has side by
-// side. Columns, bytes up to 127, are (steps, kOutputs, 4).
+// side. Columns, bytes up to 127 or shares, are (steps, kOutputs, 4).
+
+// Of every CPU sums of int32, as no two products of bytes up to 127 leave int16.
+using ByteDot = Dot<kShortRun == 0 ? Sums::kShort : Sums::kPairs>;
+
+typedef std::uint16_t HalfWords __attribute__((vector_size(sizeof(I))));
+
+// Shares as bytes, which two products sum: upper halves of 7 bits, then lower ones.
+struct HalvedShares {
+  using Sum = ByteDot;
+  static constexpr int kKeys = 4;  // of a step
+  static constexpr std::ptrdiff_t kHalf = kKeysOfBlock * kOutputs;
+
+  // Shares of four keys from `key` on, by a vector of queries.
+  ALWAYS_INLINE static void put(const I* four, int key, std::int8_t* share) {
+    const HalfWords even = (HalfWords)(four[0] | four[2] << 16), odd = (HalfWords)(four[1] | four[3] << 16);
+    store_as(share + key * kOutputs, even >> 7 | (odd << 1 & 0x7F00));
+    store_as(share + key * kOutputs + kHalf, (even & 0x7F) | (odd << 8 & 0x7F00));
+  }
+
+  // Keys first to last - 1 have none.
+  static void clear(int first, int last, std::int8_t* share) {
+    const std::size_t count = static_cast<std::size_t>((last - first) * kOutputs);
+    __builtin_memset(share + first * kOutputs, 0, count);
+    __builtin_memset(share + first * kOutputs + kHalf, 0, count);
+  }
+
+  // put(r, v, sum) of kCount rows by product(columns, put).
+  template <int kCount, class Product, class Put>
+  ALWAYS_INLINE static void multiply(const std::int8_t* share, Product product, Put put) {
+    I upper[kCount][2];
+    product(share, [&](int r, int v, I part) { upper[r][v] = part << 7; });
+    product(share + kHalf, [&](int r, int v, I part) { put(r, v, upper[r][v] + part); });
+  }
+};
+
+#ifdef QUANTFACE_WORDS
+// Shares and values as words: where sums of bytes' products take a multiplication of their own to become int32, this
+// takes half as many.
+struct WholeShares {
+  using Sum = WordDot;
+  static constexpr int kKeys = 2;
+
+  ALWAYS_INLINE static void put(const I* four, int key, std::int8_t* share) {
+    store_as(share + 2 * key * kOutputs, four[0] | four[1] << 16);
+    store_as(share + (2 * key + 4) * kOutputs, four[2] | four[3] << 16);
+  }
+
+  static void clear(int first, int last, std::int8_t* share) {
+    __builtin_memset(share + 2 * first * kOutputs, 0, static_cast<std::size_t>(2 * (last - first) * kOutputs));
+  }
+
+  template <int, class Product, class Put>
+  ALWAYS_INLINE static void multiply(const std::int8_t* share, Product product, Put put) {
+    product(share, put);
+  }
+};
+
+using VectorShares = WholeShares;
+#else
+using VectorShares = HalvedShares;
+#endif
 
 // By vectors.
 class VectorColumns {
  public:
+  using Shares = VectorShares;
   static constexpr int kRows = quantface::kRows;
   static constexpr int kValueDepth = 1;
 
@@ -19,24 +81,21 @@ class VectorColumns {
   // put(r, v, sum) for row r and vector v of columns.
   template <class Put>
   ALWAYS_INLINE void multiply_keys(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
-    multiply(rows, columns, steps, put, std::make_integer_sequence<int, kRows>{});
+    multiply<ByteDot>(rows, columns, steps, put, std::make_integer_sequence<int, kRows>{});
   }
 
   // For the first kCount rows.
   template <int kCount, class Put>
   ALWAYS_INLINE void multiply_values(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put) const {
-    multiply(rows, columns, steps, put, std::make_integer_sequence<int, kCount>{});
+    multiply<Shares::Sum>(rows, columns, steps, put, std::make_integer_sequence<int, kCount>{});
   }
 
  private:
-  // Of every CPU sums of int32, as no two products of bytes up to 127 leave int16.
-  static constexpr Sums kExact = kShortRun == 0 ? Sums::kShort : Sums::kPairs;
-
-  template <class Put, int... R>
+  template <class Sum, class Put, int... R>
   ALWAYS_INLINE static void multiply(const std::int8_t* rows, const std::int8_t* columns, int steps, Put put,
                                      std::integer_sequence<int, R...>) {
-    Dot<kExact> left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
-    const auto add = [](Dotted row, Dotted first, Dotted second, Dot<kExact>& a, Dot<kExact>& b) {
+    Sum left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
+    const auto add = [](Dotted row, Dotted first, Dotted second, Sum& a, Sum& b) {
       a.add(first, row);
       b.add(second, row);
     };
@@ -57,6 +116,7 @@ constexpr std::int64_t kNarrowHead = 24;
 // and 7.
 class TileColumns {
  public:
+  using Shares = HalvedShares;
   static constexpr int kRows = kTileRows;
   static constexpr int kValueDepth = 12;  // kPackedCodes keys
 

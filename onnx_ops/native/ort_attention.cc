@@ -85,7 +85,7 @@ OrtStatus* compute_integers(const Kernel& kernel, const OrtKernelContext* contex
   call.sizes = sizes;
   const std::int64_t tokens = call.tokens(), columns = call.columns(), heads = sizes.images * sizes.heads;
   const std::int64_t keys = tokens * call.key_steps() * 4;
-  const std::int64_t values = heads * call.depth_room() * call.padded_keys();
+  const std::int64_t values = heads * call.depth_room() * call.padded_keys() * kernels.value_bytes;
   const std::int64_t blocks = heads * ((sizes.queries + kernels.queries - 1) / kernels.queries);
   const Memory memory(kernel, static_cast<std::size_t>(keys + values) +
                       sizeof(float) * static_cast<std::size_t>(2 * (tokens + columns)));

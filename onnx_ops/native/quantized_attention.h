@@ -22,7 +22,7 @@ struct QuantizedAttentionCall {
   float* key_step = nullptr;      // (images, heads, padded_keys)
   std::int32_t* start = nullptr;  // (images, heads, padded_keys), where scores begin
   std::int8_t* key = nullptr;     // (images, heads, padded_keys / rows, key_steps / n, rows, n, 4)
-  std::int8_t* value = nullptr;   // (images, heads, depth_room / rows, padded_keys / 4 / n, rows, n, 4)
+  std::int8_t* value = nullptr;   // (images, heads, depth_room / rows, padded_keys / kKeys / n, rows, n, 4)
 
   std::int64_t row() const { return sizes.heads * sizes.depth; }
   std::int64_t key_steps() const { return (sizes.depth + 3) / 4; }
@@ -36,7 +36,8 @@ struct QuantizedAttentionCall {
 };
 
 struct QuantizedAttentionKernels {
-  int queries;  // of one block
+  int queries;      // of one block
+  int value_bytes;  // of each code
   std::size_t (*pack_bytes)(const QuantizedAttentionCall& call);     // of scratch, aligned to 64 and the caller's
   std::size_t (*scratch_bytes)(const QuantizedAttentionCall& call);  // the same of `run`
   // Column blocks first to last - 1: means of keys, steps of values.

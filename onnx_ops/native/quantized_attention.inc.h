@@ -15,10 +15,10 @@ ALWAYS_INLINE F short_power(F v, float times) {
   return (F)((I)p + ((I)shifted << 23));  // n is in the lowest bits
 }
 
-typedef std::uint16_t Shares __attribute__((vector_size(sizeof(I))));
-
 template <class Columns>
 struct QuantizedAttentionBlock {
+  using Shares = typename Columns::Shares;
+  static constexpr int kValueBytes = 4 / Shares::kKeys;
   static constexpr int kRows = Columns::kRows;
   static constexpr int kFewValues = kRows * 2 / 3;         // of a product, where more would not exist
   static constexpr int kScored = std::lcm(kRows, 4);       // keys of whole rows, and of whole steps of values
@@ -28,18 +28,17 @@ struct QuantizedAttentionBlock {
   const QuantizedAttentionCall& call;
   const AttentionCall& c;
   const Columns products;
-  float* sum;           // (depth_room, kOutputs): of share * value
-  float* score;         // (kKeysOfBlock, kOutputs)
-  std::int32_t* upper;  // (kRows, kOutputs): sums of shares' upper halves
-  float* step;          // (kOutputs): of scores, in the exponent
-  float* largest;       // (kOutputs): scores up to the last block, in steps
-  float* factor;        // (kOutputs): of what was summed before this block
-  float* weight;        // (kOutputs): sums of shares
-  std::int8_t* query;   // (key_steps, kOutputs, 4)
-  std::int8_t* share;   // (2, kKeysOfBlock / 4, kOutputs, 4): upper halves, then lower ones
+  float* sum;          // (depth_room, kOutputs): of share * value
+  float* score;        // (kKeysOfBlock, kOutputs)
+  float* step;         // (kOutputs): of scores, in the exponent
+  float* largest;      // (kOutputs): scores up to the last block, in steps
+  float* factor;       // (kOutputs): of what was summed before this block
+  float* weight;       // (kOutputs): sums of shares
+  std::int8_t* query;  // (key_steps, kOutputs, 4)
+  std::int8_t* share;  // (2 * kKeysOfBlock, kOutputs)
 
   static std::size_t bytes(const QuantizedAttentionCall& call) {
-    const std::int64_t floats = call.depth_room() + kKeysOfBlock + kRows + 4;
+    const std::int64_t floats = call.depth_room() + kKeysOfBlock + 4;
     return static_cast<std::size_t>(kOutputs * (4 * floats + 4 * call.key_steps() + 2 * kKeysOfBlock));
   }
 
@@ -47,8 +46,7 @@ struct QuantizedAttentionBlock {
       : call(all), c(all.sizes), products(static_cast<int>(all.key_steps())) {
     sum = static_cast<float*>(scratch);
     score = sum + call.depth_room() * kOutputs;
-    upper = reinterpret_cast<std::int32_t*>(score + kKeysOfBlock * kOutputs);
-    step = reinterpret_cast<float*>(upper + kRows * kOutputs);
+    step = score + kKeysOfBlock * kOutputs;
     largest = step + kOutputs;
     factor = largest + kOutputs;
     weight = factor + kOutputs;
@@ -94,13 +92,12 @@ struct QuantizedAttentionBlock {
     const int scored = (count + kScored - 1) / kScored * kScored, keys = (count + kGroup - 1) / kGroup * kGroup;
     multiply_keys(head * call.padded_keys() + key, scored);
     for (int v = 0; v < kOutputs; v += kWidth) weigh(scored, v);
-    for (int half = 0; half < 2 && keys > scored; ++half) {
-      __builtin_memset(share + (half * kKeysOfBlock + scored) * kOutputs, 0, (keys - scored) * kOutputs);
-    }
-    const std::int8_t* values = call.value + head * call.depth_room() * call.padded_keys() + key * kRows;
-    for (std::int64_t i = 0; i < c.depth; i += kRows, values += kRows * call.padded_keys()) {
+    Shares::clear(scored, keys, share);
+    const std::int64_t rows = kRows * kValueBytes;
+    const std::int8_t* values = call.value + head * call.depth_room() * call.padded_keys() * kValueBytes + key * rows;
+    for (std::int64_t i = 0; i < c.depth; i += kRows, values += rows * call.padded_keys()) {
       const auto add = c.depth - i > kFewValues ? add_values<kRows> : add_values<kFewValues>;
-      add(*this, values, keys / 4, sum + i * kOutputs);
+      add(*this, values, keys / Shares::kKeys, sum + i * kOutputs);
     }
   }
 
@@ -136,10 +133,9 @@ struct QuantizedAttentionBlock {
   // Scores of kWidth queries become shares, and these bytes.
   void weigh(int keys, int v) {
     const float* scores = score + v;
-    std::int8_t* to = share + 4 * v;
     const F now = load(largest + v), wide = load(step + v);
     I total = {};
-    for (int k = 0; k < keys; k += 4, to += 4 * kOutputs) {
+    for (int k = 0; k < keys; k += 4) {
       I part[4];
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
@@ -147,27 +143,24 @@ struct QuantizedAttentionBlock {
         part[i] = rounded(short_power(exponent, kShareTop));
         total += part[i];
       }
-      const Shares even = (Shares)(part[0] | part[2] << 16), odd = (Shares)(part[1] | part[3] << 16);
-      store_as(to, even >> 7 | (odd << 1 & 0x7F00));
-      store_as(to + kKeysOfBlock * kOutputs, (even & 0x7F) | (odd << 8 & 0x7F00));
+      Shares::put(part, k, share + 4 * v);
     }
     store(weight + v, load(weight + v) * load(factor + v) + __builtin_convertvector(total, F));
   }
 
-  // kCount channels of values by the shares of 4 * steps keys.
+  // kCount channels of values by the shares of so many steps of keys.
   template <int kCount>
   __attribute__((noinline)) static void add_values(const QuantizedAttentionBlock& block, const std::int8_t* values,
                                                    int steps, float* sums) {
-    const auto keep = [&](int r, int v, I part) {
-      store_as(block.upper + r * kOutputs + v * kWidth, part << 7);
+    const auto product = [&](const std::int8_t* columns, auto put) {
+      block.products.template multiply_values<kCount>(values, columns, steps, put);
     };
     const auto add = [&](int r, int v, I part) {
       const std::int64_t at = r * kOutputs + v * kWidth;
-      const F both = __builtin_convertvector(load_as<I>(block.upper + at) + part, F);
-      store(sums + at, load(sums + at) * load(block.factor + v * kWidth) + both);
+      const F value = __builtin_convertvector(part, F);
+      store(sums + at, load(sums + at) * load(block.factor + v * kWidth) + value);
     };
-    block.products.template multiply_values<kCount>(values, block.share, steps, keep);
-    block.products.template multiply_values<kCount>(values, block.share + kKeysOfBlock * kOutputs, steps, add);
+    Shares::template multiply<kCount>(block.share, product, add);
   }
 
   // Sums become values of `count` queries, from channel `column` of means and steps on.
@@ -203,8 +196,10 @@ void run_quantized_attention(const QuantizedAttentionCall& call, std::int64_t fi
 
 template <class Columns>
 constexpr QuantizedAttentionKernels kQuantizedAttention = {
-    kOutputs,        pack_bytes,          QuantizedAttentionBlock<Columns>::bytes,
-    measure_columns, pack_codes<Columns>, run_quantized_attention<Columns>};
+    kOutputs,        QuantizedAttentionBlock<Columns>::kValueBytes,
+    pack_bytes,      QuantizedAttentionBlock<Columns>::bytes,
+    measure_columns, pack_codes<Columns>,
+    run_quantized_attention<Columns>};
 
 const QuantizedAttentionKernels& quantized_attention_kernels(std::int64_t depth) {
   return depth > kNarrowHead ? kQuantizedAttention<WideColumns> : kQuantizedAttention<VectorColumns>;

@@ -58,4 +58,13 @@ struct Dot<Sums::kWide> {
   }
   ALWAYS_INLINE Dotted total() const { return sums; }
 };
+
+#define QUANTFACE_WORDS
+
+// Of words, two to a sum.
+struct WordDot {
+  Dotted sums;
+  ALWAYS_INLINE void add(Dotted a, Dotted b) { add_int32(sums, pairs_of_words(a, b)); }
+  ALWAYS_INLINE Dotted total() const { return sums; }
+};
 #endif
