@@ -205,32 +205,38 @@ struct ConvBlock : ConvOutput {
     (this->*finish)(filter, y, row, found, streams_to(y, row));
   }
 
+  // What sums of a linear layer become, but for their branch.
+  struct Scaled {
+    I bias;
+    F multiplier, offset;
+
+    Scaled(const ConvPlan& plan, std::int64_t filter)
+        : bias(load_as<I>(plan.bias + filter)),
+          multiplier(load(plan.multiplier + filter)),
+          offset(load(plan.offset + filter)) {}
+
+    ALWAYS_INLINE F operator()(I sum) const { return __builtin_convertvector(sum + bias, F) * multiplier + offset; }
+  };
+
   template <int kVectors>
   void finish_all_rows(std::int64_t filter, float* y, std::int64_t row, int found, bool streams) {
-    std::int64_t p = 0;
-    for (; p + kRows <= count; p += kRows) {
-      finish_rows<kVectors>(p, filter, y, row, found, streams, std::make_integer_sequence<int, kRows>{});
-    }
-    for (; p < count; ++p) {
-      finish_rows<kVectors>(p, filter, y, row, found, streams, std::make_integer_sequence<int, 1>{});
-    }
-  }
-
-  // float(sum) * multiplier + offset + up @ low of the block's rows from `p` on.
-  template <int kVectors, int... R>
-  ALWAYS_INLINE void finish_rows(std::int64_t p, std::int64_t filter, float* y, std::int64_t row, int found,
-                                 bool streams, std::integer_sequence<int, R...> rows) {
-    const auto put = [&](int r, int v, F branch) {
-      const std::int64_t at = filter + v * kWidth;
-      const I sum = load_as<I>(sums + (p + r) * kOutputs + v * kWidth) + load_as<I>(plan.bias + at);
-      const F product = __builtin_convertvector(sum, F) * load(plan.multiplier + at);
-      const F value = product + load(plan.offset + at) + branch;
-      float* to = y + (p + r) * row + v * kWidth;
-      streams ? stream(to, value) : store_some(to, value, found - v * kWidth);
+    const Scaled scaled[2] = {{plan, filter}, {plan, filter + (kVectors - 1) * kWidth}};
+    const float* up = plan.up + filter * plan.rank;
+    const std::int64_t low_row = c.low_row;
+    const float* line = c.joins_branch ? low : c.low + begin * low_row;
+    const auto finish = [&](std::int64_t p, auto rows) {
+      const std::int32_t* from = sums + p * kOutputs;
+      float* to = y + p * row;
+      const auto put = [&](int r, int v, F branch) {
+        const F value = scaled[v](load_as<I>(from + r * kOutputs + v * kWidth)) + branch;
+        streams ? stream(to + r * row + v * kWidth, value)
+                : store_some(to + r * row + v * kWidth, value, found - v * kWidth);
+      };
+      float_rows<kVectors, kOutputs>(line + p * low_row, 1, low_row, plan.rank, up, put, rows);
     };
-    const float* line = c.joins_branch ? low : c.low + begin * c.low_row;
-    float_rows<kVectors, kOutputs>(line + p * c.low_row, 1, c.low_row, plan.rank, plan.up + filter * plan.rank,
-                  put, rows);
+    std::int64_t p = 0;
+    for (; p + kRows <= count; p += kRows) finish(p, std::make_integer_sequence<int, kRows>{});
+    for (; p < count; ++p) finish(p, std::make_integer_sequence<int, 1>{});
   }
 };
 
