@@ -41,7 +41,7 @@ struct ConvOutput {
     const std::int64_t filter = std::int64_t{filters} * kOutputs;
     const int found = existing(filters);
     float* y = c.y + (c.image * plan.geometry.filters + filter) * plane + c.row * c.out_width + pixel;
-    const bool streams = streams_to(y, plane);
+    const bool streams = kWholeLines && streams_to(y, plane);
     const float* low = c.low + pixel * c.low_row;
     for (int f = 0; f < found; f += kWidth) {
       const auto step = steps_of(f);

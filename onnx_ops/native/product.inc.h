@@ -95,14 +95,17 @@ ALWAYS_INLINE void sum_float_rows(const float* a, std::ptrdiff_t a_row, std::ptr
   }
 }
 
-// put(r, v, sum) of these sums from 0 on.
+// put(r, v, sum) of these sums from 0 on, row by row.
 template <int kVectors, int kRow = kVectors * kWidth, class Put, int... R>
 ALWAYS_INLINE void float_rows(const float* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step, int count,
                               const float* w, Put put, std::integer_sequence<int, R...> rows) {
   F left[sizeof...(R)] = {}, right[sizeof...(R)] = {};
   sum_float_rows<kVectors, kRow>(a, a_row, a_step, count, w, left, right, rows);
-  (put(R, 0, left[R]), ...);
-  if constexpr (kVectors == 2) (put(R, 1, right[R]), ...);
+  const auto put_row = [&](int r) {
+    put(r, 0, left[r]);
+    if constexpr (kVectors == 2) put(r, 1, right[r]);
+  };
+  (put_row(R), ...);
 }
 
 // out[r][f] = scale * out[r][f] + sum of a[k][r] * w[k][f], with `out_row` from one row to the next. A scale

@@ -64,7 +64,7 @@ struct TileInput {
 
   // Whether the normalized x goes past the caches, in whole vectors. Where it takes the place of x they hold its lines.
   bool streams_to(const float* y) const {
-    return r.grid.stream && r.normal->y != r.x && can_stream(y, r.pixels);
+    return kWholeLines && r.grid.stream && r.normal->y != r.x && can_stream(y, r.pixels);
   }
 
   // The first factor of channels j, j + stride, ...: of x, which is normalized into y on the way where

@@ -22,6 +22,10 @@ ALWAYS_INLINE F load(const float* p) { return load_as<F>(p); }
 
 ALWAYS_INLINE void store(float* p, F v) { store_as(p, v); }
 
+// Whether a vector is a line of the caches. Halves of one that go past them to several planes in turns, most often a
+// power of two apart, are written each for itself, which takes longer than to read the lines first.
+constexpr bool kWholeLines = kWidth >= kLine;
+
 // Whether whole vectors may `stream` to rows of which the first begins at `to`, `row` floats apart.
 ALWAYS_INLINE bool can_stream(const float* to, std::int64_t row) {
   return reinterpret_cast<std::uintptr_t>(to) % sizeof(F) == 0 && row % kWidth == 0;
