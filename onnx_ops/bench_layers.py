@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnx_ops import library, quantized_conv, quantized_conv_body, quantized_linear
+from onnx_ops.bench import aligned, bound
 from onnx_ops.function_body import DOMAIN, OPSET, VERSION
 
 RANK: Final = 16
@@ -221,8 +222,8 @@ def measure(layer: Layer, bits: int, threads: int) -> str:
 
     draw = np.random.default_rng(1)
     values: Arrays = {
-        "x": draw.standard_normal(layer.x_shape, np.float32),
-        "codes": draw.integers(0, 2**bits, layer.x_shape).astype(np.uint8),
+        "x": aligned(draw.standard_normal(layer.x_shape, np.float32)),
+        "codes": aligned(draw.integers(0, 2**bits, layer.x_shape).astype(np.uint8)),
     }
 
     def session(serialized: bytes, native: bool) -> onnxruntime.InferenceSession:
@@ -241,13 +242,15 @@ def measure(layer: Layer, bits: int, threads: int) -> str:
         "without branch": session(quantized(layer, bits, branch=False), True),
         "function body": session(quantized(layer, bits, branch=True), False),
     }
+    feeds = {k: {i.name: values[i.name] for i in row.get_inputs()} for k, row in rows.items()}
+    y = aligned(rows["float32"].run(None, feeds["float32"])[0])
+    bindings = {name: bound(row, feeds[name], y) for name, row in rows.items()}
     times: dict[str, list[float]] = {name: [] for name in rows}
     end = time.perf_counter() + 2
     while time.perf_counter() < end or len(times["float32"]) < ROUNDS:
         for name, row in rows.items():
-            feed = {i.name: values[i.name] for i in row.get_inputs()}
             start = time.perf_counter()
-            row.run(None, feed)
+            row.run_with_iobinding(bindings[name])
             times[name].append(time.perf_counter() - start)
     medians = {name: float(np.median(taken[1:])) * 1e3 for name, taken in times.items()}
     whole = medians.pop("float32")
