@@ -1,8 +1,8 @@
 // Attention of integers, as plain C++; onnx_ops/attention.py defines it.
 //
 // Queries have 7 bits and keys, less their mean, 8 bits with a step for each token and head; values have 8 bits
-// with a step for each channel. Shares 2**(score - largest) have 14 bits, which two products of bytes sum.
-// Within a block of keys sums are exact; blocks are added as in attention.h.
+// with a step for each channel. Shares 2**(score - largest) have 14 bits, which two products of bytes sum, or one
+// of words. Within a block of keys sums are exact; blocks are added as in attention.h.
 #pragma once
 
 #include "attention.h"
@@ -22,7 +22,7 @@ struct QuantizedAttentionCall {
   float* key_step = nullptr;      // (images, heads, padded_keys)
   std::int32_t* start = nullptr;  // (images, heads, padded_keys), where scores begin
   std::int8_t* key = nullptr;     // (images, heads, padded_keys / rows, key_steps / n, rows, n, 4)
-  std::int8_t* value = nullptr;   // (images, heads, depth_room / rows, padded_keys / kKeys / n, rows, n, 4)
+  std::int8_t* value = nullptr;   // (images, heads, depth_room / rows, padded_keys / keys of a step / n, rows, n, 4)
 
   std::int64_t row() const { return sizes.heads * sizes.depth; }
   std::int64_t key_steps() const { return (sizes.depth + 3) / 4; }
