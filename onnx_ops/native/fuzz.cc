@@ -10,18 +10,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
-#include "fuzz_host.h"
-#include "rotation.h"
+#include "fuzz_calls.h"
 
 namespace ort = quantface::ort;
-using fuzz::bytes_of;
-using fuzz::count;
-using fuzz::release;
-using fuzz::same;
 using ort::CustomOp;
 
 extern "C" OrtStatus* RegisterCustomOps(OrtSessionOptions*, const ort::ApiBase*);
@@ -30,9 +24,9 @@ namespace {
 
 using Dims = std::vector<std::int64_t>;
 
-class Fuzz {
+class Fuzz : public fuzz::Calls {
  public:
-  explicit Fuzz(unsigned seed) : random_(seed) {}
+  using Calls::Calls;
 
   bool round(const std::vector<const CustomOp*>& ops) {
     const CustomOp& op = *ops[below(ops.size())];
@@ -252,82 +246,6 @@ class Fuzz {
   std::int64_t filters_of(const CustomOp& op, std::int64_t filters) {
     return has_planes(op) && below(32) ? (filters + 1) / 2 * 2 : filters;
   }
-
-  std::size_t below(std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n - 1)(random_); }
-
- private:
-  void fill(OrtValue* value, Dims dims, int element, bool finite = false) {
-    if (below(64) == 0) element = static_cast<int>(below(24));
-    value->info.dims = dims;
-    value->info.names.assign(dims.size(), "size");
-    value->info.element = element;
-    value->data.resize(bytes_of(element, count(dims)));
-    const bool special = !finite && below(4) == 0;
-    if (special) {
-      for (unsigned char& byte : value->data) byte = static_cast<unsigned char>(random_());
-    } else if (element == ort::kFloat) {
-      for (std::size_t i = 0; i + 4 <= value->data.size(); i += 4) {
-        const float v = static_cast<float>(below(2001)) / 500.0f - 2.0f;
-        std::memcpy(&value->data[i], &v, 4);
-      }
-    } else {
-      for (std::size_t i = 0; i < value->data.size(); ++i) {  // halves between 2**-15 and 4
-        value->data[i] = static_cast<unsigned char>(i % 2 ? random_() % 0x44 : random_());
-      }
-    }
-  }
-
-  void infer(const CustomOp& op, const OrtKernelInfo& info, const std::vector<OrtValue>& values) {
-    OrtShapeInferContext context;
-    for (const OrtValue& value : values) context.inputs.push_back(value.info);
-    for (const auto& [name, value] : info.attributes) context.attributes[name].values = {value};
-    for (const auto& [name, values_of] : info.lists) context.attributes[name].values = values_of;
-    release(op.InferOutputShapeFn(&op, &context));
-  }
-
-  // Under every instruction set; floats may differ by `tolerance` of the largest one.
-  bool compute(const CustomOp& op, OrtKernelInfo info, const std::vector<OrtValue>& values,
-               double tolerance = 0) {
-    info.refuse_memory = below(64) == 0;
-    OrtKernelContext context{{}, nullptr, below(64) == 0, below(64) == 0};
-    std::vector<OrtValue> expected, outputs(op.GetOutputTypeCount(&op));
-    for (const OrtValue& value : values) context.inputs.push_back(&value);
-    if (below(64) == 0) context.inputs[below(context.inputs.size())] = nullptr;
-    if (below(64) == 0) context.inputs.pop_back();
-    for (int i = -1;; ++i) {
-      const quantface::Kernels* kernels = i < 0 ? nullptr : quantface::supported_kernels(i);
-      if (i >= 0 && kernels == nullptr) return true;
-      setenv("QUANTFACE_ISA", i < 0 ? "abacus" : kernels->name, 1);
-      void* kernel = nullptr;
-      if (OrtStatus* status = op.CreateKernelV2(&op, fuzz::api(), &info, &kernel)) {
-        if (kernel != nullptr) return false;
-        release(status);
-        continue;
-      }
-      if (i < 0) return false;
-      for (std::size_t j = 0; j < outputs.size(); ++j) outputs[j].info.element = op.GetOutputType(&op, j);
-      context.outputs = outputs.data();
-      if (OrtStatus* status = op.KernelComputeV2(kernel, &context)) {
-        release(status);
-      } else {
-        ++computed;
-        const auto alike = [&](const OrtValue& a, const OrtValue& b) { return same(a, b, tolerance); };
-        if (i > 0 && !std::equal(expected.begin(), expected.end(), outputs.begin(), outputs.end(), alike)) {
-          std::fprintf(stderr, "%s differs from %s: %s\n", kernels->name,
-                       quantface::supported_kernels(0)->name, op.GetName(&op));
-          for (const auto& [name, value] : info.attributes) std::fprintf(stderr, " %s %lld\n", name.c_str(), static_cast<long long>(value));
-          return false;
-        }
-        expected = outputs;
-      }
-      op.KernelDestroy(kernel);
-    }
-  }
-
-  std::mt19937 random_;
-
- public:
-  long computed = 0;
 };
 
 }  // namespace
