@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 SEED = 11
 
@@ -33,25 +35,22 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all processes of this run of the tests (``make test`` starts two)."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def built(shared: Path) -> tuple[Path, dict[str, Any]]:
     """A W4A4 bundle of nano and what ``build --json`` said of it."""
-    folder = tmp_path_factory.mktemp("built")
-    done = run_command(
-        "build",
-        "--seed",
-        SEED,
-        "--calib-count",
-        8,
-        "--train-steps",
-        2,
-        "--with-pre-post",
-        "--out",
-        folder / "b",
-        "--json",
-        folder / "j.json",
-    )
-    assert done.returncode == 0, done.stderr
-    return folder / "b", json.loads((folder / "j.json").read_text())
+    bundle, report = shared / "built", shared / "built.json"
+    options = ["--seed", SEED, "--calib-count", 8, "--train-steps", 2, "--with-pre-post"]
+    with FileLock(shared / "built.lock"):
+        if not report.exists():
+            done = run_command("build", *options, "--out", bundle, "--json", report)
+            assert done.returncode == 0, done.stderr
+    return bundle, json.loads(report.read_text())
 
 
 @pytest.fixture

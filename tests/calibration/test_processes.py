@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,11 @@ def launched(folder: Path, processes: int) -> list[dict[str, object]]:
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
     arguments = [str(script), str(Path(__file__).parent), str(folder / "state")]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    # the sums of more or fewer threads would be others, and a rounding tie with them
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return [torch.load(f"{folder / 'state'}-{processes}-{i}") for i in range(processes)]
 

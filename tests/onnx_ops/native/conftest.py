@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_ops import library
@@ -116,7 +117,7 @@ def ops(native_library, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def build_native():
+def build_native(shared):
     """Builds a target of the native library with CMake options; returns its folder."""
 
     def build(folder, target, *options):
@@ -124,12 +125,13 @@ def build_native():
         cmake = shutil.which("cmake", path=path)
         assert cmake, "the dev extra has CMake: run `make venv`"
         jobs = str(os.cpu_count())
-        for command in (
-            [cmake, "-S", SOURCE, "-B", BUILDS / folder, *options],
-            [cmake, "--build", BUILDS / folder, "--target", target, "--parallel", jobs],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stdout + done.stderr
+        with FileLock(shared / f"{folder}.lock"):
+            for command in (
+                [cmake, "-S", SOURCE, "-B", BUILDS / folder, *options],
+                [cmake, "--build", BUILDS / folder, "--target", target, "--parallel", jobs],
+            ):
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                assert done.returncode == 0, done.stdout + done.stderr
         return BUILDS / folder
 
     return build
