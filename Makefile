@@ -115,8 +115,10 @@ build/arm64/.complete: mobile_demo/arm64/root.sh constraints.txt | $(INSTALLED)
 build/arm64/bundle/quantface.json: $(wildcard $(foreach package,onnx_ops calibration quantface_export,$(package)/*.py $(package)/*/*.py)) | $(INSTALLED)
 	$(BIN)/quantface-export build --recipe w4a6 --size 64 --train-steps 0 --calib-count 4 --out build/arm64/bundle
 
-bench-ops: $(INSTALLED) ## time the native kernels against a copy of the same memory
+bench-ops: $(INSTALLED) ## time the native kernels against a copy of the same memory, and against the function bodies
 	$(BIN)/python -m onnx_ops.bench
+	$(BIN)/python -m onnx_ops.bench_bodies
+	$(BIN)/python -m onnx_ops.bench_layers
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check

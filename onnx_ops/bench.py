@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -27,9 +27,10 @@ from onnx_ops.hadamard_quantize import hadamard_quantize_function, hadamard_quan
 
 SHAPES: Final = ((1, 320, 64, 64), (1, 512, 128, 128), (1, 128, 512, 512), (1, 960, 64, 64))
 ROUNDS: Final = 5
+FUNCTIONS: Final = (hadamard_function(), hadamard_quantize_function())
 
 
-def quantize_model(shape: tuple[int, ...], *, channels_last: bool) -> onnx.ModelProto:
+def quantize_model(shape: tuple[int, ...], *, channels_last: bool) -> bytes:
     """One HadamardQuantize to 4-bit codes, with its function bodies."""
     n = shape[1]
     node = hadamard_quantize_node(
@@ -42,25 +43,36 @@ def quantize_model(shape: tuple[int, ...], *, channels_last: bool) -> onnx.Model
         name="rotation",
         channels_last=channels_last,
     )
-    constants = [
-        onnx.numpy_helper.from_array(value, name)
-        for name, value in (
-            ("d", signs(n, 0)),
-            ("scale", np.array(0.4, np.float32)),
-            ("zero_point", np.array(8, np.uint8)),
-        )
-    ]
+    constants: dict[str, NDArray[Any]] = {
+        "d": signs(n, 0),
+        "scale": np.array(0.4, np.float32),
+        "zero_point": np.array(8, np.uint8),
+    }
     x = onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
     y = onnx.helper.make_tensor_value_info("y", TensorProto.UINT8, [None] * len(shape))
-    return onnx.helper.make_model(
-        onnx.helper.make_graph([node], "bench", [x], [y], constants),
-        functions=[hadamard_function(), hadamard_quantize_function()],
+    return serialized([node], [x], [y], constants, FUNCTIONS)
+
+
+def serialized(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    constants: Mapping[str, NDArray[Any]],
+    functions: Sequence[onnx.FunctionProto],
+) -> bytes:
+    """A model of ops of the project's domain, with their function bodies."""
+    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "bench", inputs, outputs, tensors),
+        functions=functions,
         opset_imports=[
             onnx.helper.make_opsetid("", OPSET),
             onnx.helper.make_opsetid(DOMAIN, VERSION),
         ],
         ir_version=10,
     )
+    written: bytes = model.SerializeToString()
+    return written
 
 
 def aligned(array: NDArray[Any]) -> NDArray[Any]:
@@ -75,13 +87,30 @@ def aligned(array: NDArray[Any]) -> NDArray[Any]:
     return copy
 
 
-def bound(session: Any, inputs: Mapping[str, NDArray[Any]], y: NDArray[Any]) -> Any:
-    """A binding of these inputs and of the output ``y``, all of them :func:`aligned`."""
+def bound(
+    session: Any, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
+) -> Any:
+    """A binding of these inputs and outputs, all of them :func:`aligned`."""
     binding = session.io_binding()
     for name, x in inputs.items():
         binding.bind_input(name, "cpu", 0, x.dtype, x.shape, x.ctypes.data)
-    binding.bind_output("y", "cpu", 0, y.dtype, y.shape, y.ctypes.data)
+    for name, y in outputs.items():
+        binding.bind_output(name, "cpu", 0, y.dtype, y.shape, y.ctypes.data)
     return binding
+
+
+def session_in_turns(model: bytes, *, native: bool, threads: int) -> Any:
+    """A session that runs in turns with others, with the library or without."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Threads that wait for work of their own session would take the cores from the others'.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if native:
+        library.register(options)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def medians(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
@@ -124,13 +153,13 @@ def measure(
     options.intra_op_num_threads = threads
     if native:
         library.register(options)
-    model = quantize_model(shape, channels_last=channels_last).SerializeToString()
+    model = quantize_model(shape, channels_last=channels_last)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     x = aligned(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
     target = aligned(x)
     y_shape = (shape[0], *shape[2:], shape[1]) if channels_last else shape
     y = aligned(np.zeros(y_shape, np.uint8))
-    binding = bound(session, {"x": x}, y)
+    binding = bound(session, {"x": x}, {"y": y})
     op, copy = medians(lambda: session.run_with_iobinding(binding), lambda: np.copyto(target, x))
     speeds = 5 * x.size / op / 1e9, 8 * x.size / copy / 1e9
     name = "x".join(map(str, shape)) + (" NHWC" if channels_last else " NCHW")

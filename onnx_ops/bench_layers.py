@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnx_ops import library, quantized_conv, quantized_conv_body, quantized_linear
-from onnx_ops.bench import aligned, bound
-from onnx_ops.function_body import DOMAIN, OPSET, VERSION
+from onnx_ops.bench import aligned, bound, serialized, session_in_turns
 
 RANK: Final = 16
 ROUNDS: Final = 5
@@ -179,22 +178,11 @@ def model(
     info = onnx.helper.make_tensor_value_info
     infos = [info(k, v, layer.x_shape) for k, v in inputs.items()]
     y = info("y", TensorProto.FLOAT, [None] * len(layer.x_shape))
-    tensors = [onnx.numpy_helper.from_array(v, k) for k, v in fixed.items()]
     functions = (
         *quantized_conv_body.quantized_conv_functions(),
         *quantized_linear.quantized_linear_functions(),
     )
-    proto = onnx.helper.make_model(
-        onnx.helper.make_graph(nodes, "bench", infos, [y], tensors),
-        functions=functions,
-        opset_imports=[
-            onnx.helper.make_opsetid("", OPSET),
-            onnx.helper.make_opsetid(DOMAIN, VERSION),
-        ],
-        ir_version=10,
-    )
-    serialized: bytes = proto.SerializeToString()
-    return serialized
+    return serialized(nodes, infos, [y], fixed, functions)
 
 
 def quantized(layer: Layer, bits: int, *, branch: bool) -> bytes:
@@ -218,23 +206,14 @@ def plain(layer: Layer) -> bytes:
 
 def measure(layer: Layer, bits: int, threads: int) -> str:
     """One line of the table."""
-    import onnxruntime
-
     draw = np.random.default_rng(1)
     values: Arrays = {
         "x": aligned(draw.standard_normal(layer.x_shape, np.float32)),
         "codes": aligned(draw.integers(0, 2**bits, layer.x_shape).astype(np.uint8)),
     }
 
-    def session(serialized: bytes, native: bool) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Threads that wait for work of their own session would take the cores from the others'.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if native:
-            library.register(options)
-        return onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+    def session(model: bytes, native: bool) -> Any:
+        return session_in_turns(model, native=native, threads=threads)
 
     rows = {
         "float32": session(plain(layer), False),
@@ -244,7 +223,7 @@ def measure(layer: Layer, bits: int, threads: int) -> str:
     }
     feeds = {k: {i.name: values[i.name] for i in row.get_inputs()} for k, row in rows.items()}
     y = aligned(rows["float32"].run(None, feeds["float32"])[0])
-    bindings = {name: bound(row, feeds[name], y) for name, row in rows.items()}
+    bindings = {name: bound(row, feeds[name], {"y": y}) for name, row in rows.items()}
     times: dict[str, list[float]] = {name: [] for name in rows}
     end = time.perf_counter() + 2
     while time.perf_counter() < end or len(times["float32"]) < ROUNDS:
