@@ -27,7 +27,6 @@ from onnx_ops.hadamard_quantize import hadamard_quantize_function, hadamard_quan
 
 SHAPES: Final = ((1, 320, 64, 64), (1, 512, 128, 128), (1, 128, 512, 512), (1, 960, 64, 64))
 ROUNDS: Final = 5
-FUNCTIONS: Final = (hadamard_function(), hadamard_quantize_function())
 
 
 def quantize_model(shape: tuple[int, ...], *, channels_last: bool) -> bytes:
@@ -50,7 +49,8 @@ def quantize_model(shape: tuple[int, ...], *, channels_last: bool) -> bytes:
     }
     x = onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
     y = onnx.helper.make_tensor_value_info("y", TensorProto.UINT8, [None] * len(shape))
-    return serialized([node], [x], [y], constants, FUNCTIONS)
+    functions = hadamard_function(), hadamard_quantize_function()
+    return serialized([node], [x], [y], constants, functions)
 
 
 def serialized(
@@ -99,15 +99,16 @@ def bound(
     return binding
 
 
-def session_in_turns(model: bytes, *, native: bool, threads: int) -> Any:
-    """A session that runs in turns with others, with the library or without."""
+def open_session(model: bytes, *, native: bool, threads: int, in_turns: bool) -> Any:
+    """A session with the library or without, alone or one that runs in turns with others."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Threads that wait for work of their own session would take the cores from the others'.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if in_turns:
+        # Threads that wait for work of their own session would take the cores from the others'.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if native:
         library.register(options)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -147,14 +148,8 @@ def measure(
         threads: Threads of ONNX Runtime's pool.
         memory: What ``memory_speed`` measured.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    if native:
-        library.register(options)
     model = quantize_model(shape, channels_last=channels_last)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_session(model, native=native, threads=threads, in_turns=False)
     x = aligned(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
     target = aligned(x)
     y_shape = (shape[0], *shape[2:], shape[1]) if channels_last else shape

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from onnx import TensorProto
 
 from onnx_ops import library
 from onnx_ops.attention import attention_functions, attention_node
-from onnx_ops.bench import aligned, bound, medians, serialized, session_in_turns
+from onnx_ops.bench import aligned, bound, medians, open_session, serialized
 from onnx_ops.function_body import hadamard_function, hadamard_node
 from onnx_ops.group_norm import group_norm_functions, group_norm_node
 from onnx_ops.hadamard import signs
@@ -113,12 +114,13 @@ def measure(case: Case, threads: int) -> str:
     """One line of the table."""
     draw = np.random.default_rng(1)
     inputs = {k: aligned(draw.standard_normal(v, np.float32)) for k, v in case.inputs.items()}
-    kernel, body = (
-        session_in_turns(case.model(), native=native, threads=threads) for native in (True, False)
-    )
+    model = case.model()
+    kernel = open_session(model, native=True, threads=threads, in_turns=True)
+    body = open_session(model, native=False, threads=threads, in_turns=True)
     found = dict(zip(case.node.output, map(aligned, kernel.run(None, inputs)), strict=True))
-    turns = [(row, bound(row, inputs, found)) for row in (kernel, body)]
-    native, slow = medians(*(lambda r=r, b=b: r.run_with_iobinding(b) for r, b in turns))
+    native, slow = medians(
+        *(partial(row.run_with_iobinding, bound(row, inputs, found)) for row in (kernel, body))
+    )
     return f"{case!s:52} native {native * 1e3:8.2f} ms, function body {slow / native:6.2f}x as long"
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnx_ops import library, quantized_conv, quantized_conv_body, quantized_linear
-from onnx_ops.bench import aligned, bound, serialized, session_in_turns
+from onnx_ops.bench import aligned, bound, open_session, serialized
 
 RANK: Final = 16
 ROUNDS: Final = 5
@@ -212,14 +212,16 @@ def measure(layer: Layer, bits: int, threads: int) -> str:
         "codes": aligned(draw.integers(0, 2**bits, layer.x_shape).astype(np.uint8)),
     }
 
-    def session(model: bytes, native: bool) -> Any:
-        return session_in_turns(model, native=native, threads=threads)
-
+    whole = quantized(layer, bits, branch=True)
+    ways = {
+        "float32": (plain(layer), False),
+        "native": (whole, True),
+        "without branch": (quantized(layer, bits, branch=False), True),
+        "function body": (whole, False),
+    }
     rows = {
-        "float32": session(plain(layer), False),
-        "native": session(quantized(layer, bits, branch=True), True),
-        "without branch": session(quantized(layer, bits, branch=False), True),
-        "function body": session(quantized(layer, bits, branch=True), False),
+        name: open_session(way, native=native, threads=threads, in_turns=True)
+        for name, (way, native) in ways.items()
     }
     feeds = {k: {i.name: values[i.name] for i in row.get_inputs()} for k, row in rows.items()}
     y = aligned(rows["float32"].run(None, feeds["float32"])[0])
@@ -232,9 +234,9 @@ def measure(layer: Layer, bits: int, threads: int) -> str:
             row.run_with_iobinding(bindings[name])
             times[name].append(time.perf_counter() - start)
     medians = {name: float(np.median(taken[1:])) * 1e3 for name, taken in times.items()}
-    whole = medians.pop("float32")
-    found = ", ".join(f"{name} {ms:7.1f} ms {whole / ms:5.2f}x" for name, ms in medians.items())
-    return f"{layer!s:24} float32 {whole:8.1f} ms, {found}"
+    plain_ms = medians.pop("float32")
+    found = ", ".join(f"{name} {ms:7.1f} ms {plain_ms / ms:5.2f}x" for name, ms in medians.items())
+    return f"{layer!s:24} float32 {plain_ms:8.1f} ms, {found}"
 
 
 def main() -> None:
