@@ -56,7 +56,7 @@ $(DEGRADED): $(INSTALLED)
 	@mkdir -p build
 	@$(BIN)/python -c "$$PHOTOGRAPH"
 
-# A thread of torch's for each: with two they wait for each other, and the tests take a sixth longer.
+# A thread of torch's for each: with two they wait for each other, and the tests took over a quarter longer.
 test: $(INSTALLED) runtimes $(RUNNER) ## all tests, in two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
